@@ -1,0 +1,58 @@
+# Every target sets up what it needs in .venv; `make help` lists them.
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMPS := .venv/stamps
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMPS)/run ## the node, the SDK and the command line, in .venv
+
+demo: $(STAMPS)/run $(STAMPS)/demo ## four validators, and a real model travels through all of it
+	@$(BIN)/mpisa demo
+
+test: $(STAMPS)/dev $(STAMPS)/demo ## the whole test suite
+	$(BIN)/python -m pytest -q
+
+check: $(STAMPS)/dev ## lint, format, types, the layers of the house, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMPS)/dev ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMPS)/run ## measure on this machine and write docs/benchmarks.md
+	$(BIN)/mpisa bench network --write docs/benchmarks.md
+
+lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
+	scripts/lock.sh
+
+clean: ## remove the environment and what the tools left
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find mpisa consensus storage devnet tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/uv: requirements/uv.txt scripts/find_python.sh scripts/check_system.sh
+	@python=$$(scripts/find_python.sh) && scripts/check_system.sh "$$python" && \
+	{ [ -x $(BIN)/python ] || "$$python" -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/uv requirements/run.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/uv requirements/demo.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/demo.txt
+	@touch $@

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Checks, before anything is built, for what a dependency must compile with, and prints what to type when it is missing.
+# fastecdsa (a dependency of libp2p) has no wheels: it needs a C compiler, Python's headers and GMP's.
+set -eu
+python=$1
+missing=""
+
+command -v git >/dev/null 2>&1 || missing="$missing git"
+if ! command -v cc >/dev/null 2>&1 && ! command -v gcc >/dev/null 2>&1; then
+    missing="$missing build-essential"
+else
+    compiler=$(command -v cc || command -v gcc)
+    headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    printf '#include <gmp.h>\nint main(void) { return 0; }\n' | "$compiler" -x c -fsyntax-only - 2>/dev/null || missing="$missing libgmp-dev"
+    [ -f "$headers/Python.h" ] || missing="$missing python3-dev"
+fi
+"$python" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+
+if [ -n "$missing" ]; then
+    echo "make: this machine lacks what the dependencies are built with:$missing" >&2
+    echo "  Debian, Ubuntu:  sudo apt-get install -y$missing" >&2
+    echo "  Fedora:          sudo dnf install -y git gcc gmp-devel python3-devel" >&2
+    echo "  macOS:           xcode-select --install && brew install gmp" >&2
+    exit 1
+fi
