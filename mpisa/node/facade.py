@@ -1,0 +1,133 @@
+"""The seam that the API, the command line and the devnet code against: Protocols that `mpisa.node.node.Node` fulfils.
+
+Everything is asyncio; synchronous methods answer from memory or one LevelDB read. Errors are those of
+`mpisa.primitives.errors`: NotFound, Rejection, TimedOut, Unreachable, DiskFull, StoreDamaged, NotReady.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from mpisa.config import NodeConfig
+    from mpisa.node.views import (
+        AccountView,
+        ChainBlock,
+        EntryView,
+        Event,
+        Head,
+        HeaderBundle,
+        NodeStatus,
+        PeerView,
+        PinView,
+        RecordPage,
+        RecordView,
+        Retrieved,
+        StateProof,
+        StatView,
+        TransactionStatus,
+        WaitFor,
+    )
+    from mpisa.primitives.cid import Cid
+    from mpisa.primitives.genesis import Genesis
+    from mpisa.primitives.header import Certificate, Header, ValidatorSet
+    from mpisa.primitives.identifiers import Address, ArtefactName
+    from storage.importer import ImportResult
+
+
+class ChainView(Protocol):
+    """What this node knows of the chain. Unknown heights and hashes raise NotFound."""
+
+    @property
+    def genesis(self) -> Genesis: ...
+    def head(self) -> Head: ...
+    def header(self, height: int) -> Header: ...
+    def certificate(self, height: int) -> Certificate | None: ...
+    def block(self, which: int | bytes) -> ChainBlock: ...
+    def headers(self, first: int, limit: int) -> tuple[HeaderBundle, ...]: ...
+    def transaction(self, transaction_hash: bytes) -> TransactionStatus: ...
+    def account(self, address: Address) -> AccountView: ...
+    def validators(self, height: int | None = None) -> ValidatorSet: ...
+    def state(self, key: bytes, height: int | None = None) -> bytes | None: ...
+    def prove(self, key: bytes, height: int | None = None) -> StateProof: ...
+    def records(self, cursor: bytes | None = None, limit: int = 100) -> RecordPage: ...
+    def records_of(self, cid: Cid) -> tuple[RecordView, ...]: ...
+    def derived_from(self, cid: Cid, limit: int = 1000) -> tuple[RecordView, ...]: ...
+    def resolve(self, name: ArtefactName) -> Cid | None: ...
+
+
+class Blobs(Protocol):
+    """Bytes by CID. A put returns once every block is durable and the root is pinned."""
+
+    async def put_stream(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult: ...
+    async def put_tar(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult: ...
+    async def ensure(self, cid: Cid, *, progress: Callable[[int, int], None] | None = None) -> Retrieved:
+        """Make the whole DAG local, from peers where needed. progress(blocks, bytes). NotFound says what was tried."""
+        ...
+
+    async def block(self, cid: Cid) -> bytes:
+        """One block, fetched and stored when it isn't local."""
+        ...
+
+    def car(self, cid: Cid) -> AsyncIterator[bytes]:
+        """A CARv1 of the whole DAG, depth first; missing blocks are fetched, hashed and stored on the way."""
+        ...
+
+    async def stat(self, cid: Cid) -> StatView: ...
+    async def ls(self, cid: Cid) -> tuple[EntryView, ...]: ...
+    async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView: ...
+    async def unpin(self, cid: Cid) -> None: ...
+    def pins(self) -> tuple[PinView, ...]: ...
+    def local(self, cid: Cid) -> bytes | None:
+        """The block when this node holds it; the peer port serves from here."""
+        ...
+
+
+class Events(Protocol):
+    """Each subscriber has its own bounded queue."""
+
+    def subscribe(self) -> AsyncIterator[Event]: ...
+
+
+class NodeFacade(Protocol):
+    """A running node."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def config(self) -> NodeConfig: ...
+    @property
+    def chain(self) -> ChainView: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def peer_id(self) -> str: ...
+    def ready(self) -> tuple[bool, list[str]]:
+        """(True, []) or (False, reasons a person can read)."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+    def peers(self) -> tuple[PeerView, ...]: ...
+    def metrics(self) -> dict[str, float]:
+        """Plain counters and gauges, names in snake_case with the unit last."""
+        ...
+
+    async def submit(
+        self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0
+    ) -> TransactionStatus:
+        """Validate, pool, and wait. Rejection when refused at the door; TimedOut says what is known by then.
+
+        A transaction that was ordered but failed comes back with status rejected and its receipt.
+        """
+        ...
+
+    def transaction(self, transaction_hash: bytes) -> TransactionStatus:
+        """From the chain or from this node's pool; NotFound otherwise."""
+        ...
+
+    def pending_nonce(self, address: Address) -> int: ...
