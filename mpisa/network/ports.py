@@ -1,9 +1,9 @@
 """What the node may ask of the network, as small Protocols over frozen values.
 
 Participants: this node, its peers (named by the peer id of their Ed25519 host key), and the authorities among them.
-Rules: everything a peer says is a hint until checked (a provider counts once its block has hashed right); every queue behind these
-Protocols is bounded by `NetworkLimits`; gossip may lose messages and must never be relied on; authority frames may be dropped
-(newest wins) and are asked for again by `request`. Non-goals: what the bytes mean.
+Rules: everything a peer says is a hint until checked (a provider counts once its block has hashed right); every queue
+behind these Protocols is bounded by `NetworkLimits`; gossip may lose messages and must never be relied on; authority
+frames may be dropped (newest wins) and are asked for again by `request`. Non-goals: what the bytes mean.
 
 All coroutines belong to one asyncio loop. Handlers run in that loop and must not block it.
 """
@@ -90,9 +90,11 @@ class NetworkLimits:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """How one node joins. Ports of 0 mean a free one; `host` is what both listeners bind to, `announce_host` what peers are told.
+    """How one node joins. Ports of 0 mean free ones; `host` is what both listeners bind to, `announce_host` what
+    peers hear.
 
-    `bootstrap` are multiaddrs ending in `/p2p/ID`. `reprovide_interval` is the time in which every provided CID is announced again.
+    `bootstrap` are multiaddrs ending in `/p2p/ID`. Every provided CID is announced again within `reprovide_interval`
+    seconds.
     """
 
     identity_seed: bytes = field(repr=False)
@@ -160,7 +162,7 @@ class BlockSource(Protocol):
 
 
 class GossipSubscription(Protocol):
-    """A bounded queue of one topic's messages: `async for message in subscription`. The oldest are dropped when it is full."""
+    """A bounded queue of one topic's messages, for `async for`. The oldest are dropped when it is full."""
 
     dropped: int
 
@@ -189,7 +191,9 @@ class Discovery(Protocol):
     """Who holds a CID: the DHT's provider records, which are hints."""
 
     async def provide(self, cid: Cid) -> None:
-        """Announces the CID now, and again each `reprovide_interval` until `unprovide`. Quick; with no peers it is only remembered."""
+        """Announces the CID now, and again each `reprovide_interval` until `unprovide`. With no peers it is only
+        remembered, and announced once there are some.
+        """
         ...
 
     async def provide_many(self, cids: Iterable[Cid]) -> None:
@@ -201,7 +205,7 @@ class Discovery(Protocol):
         ...
 
     async def find_providers(self, cid: Cid, *, limit: int = 8, timeout: float = 10.0) -> list[PeerAddress]:
-        """Distinct peers (never ourselves) that claim to hold the CID, with `peer_url` where it is known. May be empty."""
+        """Distinct peers (never ourselves) that claim to hold the CID, with `peer_url` where known. May be empty."""
         ...
 
 
@@ -213,8 +217,8 @@ class AuthorityLinks(Protocol):
         ...
 
     def set_authorities(self, addresses: Iterable[PeerAddress]) -> None:
-        """The peers to keep a link to (ourselves is ignored); links to peers no longer named are closed. Addresses may lack
-        a `peer_url`: it is learnt from hello messages when the peer connects.
+        """The peers to keep a link to (ourselves is ignored); links to peers no longer named are closed. Addresses may
+        lack a `peer_url`: it is learnt from hello messages when the peer connects.
         """
         ...
 
@@ -223,7 +227,7 @@ class AuthorityLinks(Protocol):
         ...
 
     async def send(self, peer: PeerId, frame: bytes) -> bool:
-        """Queues a frame, never waits for the peer. When the queue is full its oldest frame is dropped and counted. False when no
+        """Queues a frame, never waits for the peer. A full queue drops its oldest frame and counts it. False when no
         link is up (the frame is then dropped). Raises Rejection(TOO_LARGE) above `max_frame_bytes`.
         """
         ...
@@ -245,14 +249,17 @@ class Exchange(Protocol):
     """Blocks by CID from given providers. Nothing is returned that doesn't hash to its CID."""
 
     async def fetch(self, cid: Cid, providers: Sequence[PeerAddress], *, timeout: float | None = None) -> bytes:
-        """One block. Raises NotFound when no provider has it, Unreachable, TimedOut, or IntegrityError when all that answered lied."""
+        """One block. Raises NotFound when no provider has it, Unreachable, TimedOut, or IntegrityError when all that
+        answered lied.
+        """
         ...
 
     def fetch_many(
         self, cids: Iterable[Cid], providers: Sequence[PeerAddress], *, concurrency: int = 8
     ) -> AsyncIterator[tuple[Cid, bytes]]:
-        """Each distinct block once, in the order of arrival; reads `cids` lazily, at most `concurrency` blocks are in flight or
-        waiting for the consumer. Raises as `fetch` for the first block nobody can deliver; start again with what is missing.
+        """Each distinct block once, in the order of arrival; reads `cids` lazily, at most `concurrency` blocks are in
+        flight or waiting for the consumer. Raises as `fetch` for the first block nobody can deliver; start again with
+        what is missing.
         """
         ...
 
