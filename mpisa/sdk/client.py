@@ -1,0 +1,262 @@
+"""`Client`: the synchronous face of `AsyncClient`, method for method.
+
+A private thread runs one event loop; each call hands a coroutine over and waits. Calls from several threads share the
+loop and its connections, so one client may be used from a thread pool. `close()` (or leaving `with`) ends the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+
+from mpisa.sdk.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+
+    from mpisa.sdk import models
+    from mpisa.sdk.async_client import InputLike, KeyLike, Progress
+
+__all__ = ["AsyncClient", "Client"]
+
+T = TypeVar("T")
+
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class Client:
+    """A node, as seen from ordinary code. See `AsyncClient` for what each method does and raises."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        token: str | None = None,
+        home: str | Path | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._client = AsyncClient(endpoint, token=token, home=home, timeout=timeout)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    @property
+    def endpoint(self) -> str:
+        """The node's URL, resolved at the first use."""
+        return self._client.endpoint
+
+    def close(self) -> None:
+        """Close connections and end the private thread; safe to call twice."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            self._closed = True
+        if loop is None or thread is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(self._client.close(), loop).result(_CLOSE_TIMEOUT_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_CLOSE_TIMEOUT_S)
+            loop.close()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this client is closed; make a new one")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="mpisa-client", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            loop = self._running_loop()
+        except RuntimeError:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    # The node
+
+    def ready(self) -> models.Readiness:
+        return self._run(self._client.ready())
+
+    def node(self) -> models.NodeInfo:
+        return self._run(self._client.node())
+
+    def peers(self) -> tuple[models.Peer, ...]:
+        return self._run(self._client.peers())
+
+    # The chain
+
+    def head(self) -> models.ChainHead:
+        return self._run(self._client.head())
+
+    def genesis(self) -> models.GenesisDocument:
+        return self._run(self._client.genesis())
+
+    def block(self, which: int | str) -> models.ChainBlock:
+        return self._run(self._client.block(which))
+
+    def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
+        return self._run(self._client.headers(first, limit))
+
+    def transaction(self, transaction_hash: str) -> models.Transaction:
+        return self._run(self._client.transaction(transaction_hash))
+
+    def account(self, address: str) -> models.Account:
+        return self._run(self._client.account(address))
+
+    def validators(self, height: int | None = None) -> models.Validators:
+        return self._run(self._client.validators(height))
+
+    def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
+        return self._run(self._client.state(key, height))
+
+    def proof(self, key: str | bytes, height: int | None = None) -> models.StateProof:
+        return self._run(self._client.proof(key, height))
+
+    def events(self, last_event_id: int | None = None) -> Iterator[models.Event]:
+        """Events as they happen, until the iterator is closed or the client is."""
+        stream = self._client.events(last_event_id)
+        try:
+            while True:
+                try:
+                    yield self._run(_next(stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if not self._closed:
+                self._run(_close(stream))
+
+    # Bytes
+
+    def put(
+        self, path: str | Path, *, profile: str | None = None, progress: Progress | None = None
+    ) -> models.PutResult:
+        return self._run(self._client.put(path, profile=profile, progress=progress))
+
+    def get(
+        self,
+        cid: str,
+        output: str | Path | BinaryIO,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> models.GetResult:
+        return self._run(self._client.get(cid, output, overwrite=overwrite, progress=progress))
+
+    def stat(self, cid: str) -> models.BlobStat:
+        return self._run(self._client.stat(cid))
+
+    def ls(self, cid: str) -> tuple[models.Entry, ...]:
+        return self._run(self._client.ls(cid))
+
+    def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
+        return self._run(self._client.pin(cid, recursive=recursive, name=name))
+
+    def unpin(self, cid: str) -> None:
+        self._run(self._client.unpin(cid))
+
+    def pins(self) -> tuple[models.Pin, ...]:
+        return self._run(self._client.pins())
+
+    # Records, names, accounts
+
+    def publish(
+        self,
+        path: str | Path,
+        *,
+        key: KeyLike = None,
+        kind: str = "model",
+        license: str | None = None,  # noqa: A002 - the word people know
+        inputs: Sequence[InputLike] = (),
+        supersedes: str | None = None,
+        name: str | None = None,
+        media_type: str | None = None,
+        profile: str | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> models.PublishResult:
+        return self._run(
+            self._client.publish(
+                path,
+                key=key,
+                kind=kind,
+                license=license,
+                inputs=inputs,
+                supersedes=supersedes,
+                name=name,
+                media_type=media_type,
+                profile=profile,
+                progress=progress,
+                timeout=timeout,
+            )
+        )
+
+    def artefacts(self, cursor: str | None = None, limit: int = 100) -> models.ArtefactPage:
+        return self._run(self._client.artefacts(cursor, limit))
+
+    def artefact(self, cid: str) -> models.ArtefactRecords:
+        return self._run(self._client.artefact(cid))
+
+    def lineage(self, cid: str) -> models.Lineage:
+        return self._run(self._client.lineage(cid))
+
+    def resolve(self, name: str) -> models.Name:
+        return self._run(self._client.resolve(name))
+
+    def set_name(self, name: str, cid: str | None, *, key: KeyLike = None) -> models.Transaction:
+        return self._run(self._client.set_name(name, cid, key=key))
+
+    def send(self, to: str, amount: int, *, key: KeyLike = None) -> models.Transaction:
+        return self._run(self._client.send(to, amount, key=key))
+
+    def faucet(self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None) -> models.Transaction:
+        return self._run(self._client.faucet(key, amount=amount, to=to))
+
+    def rotate_key(self, key: KeyLike, new_key: KeyLike) -> models.Transaction:
+        return self._run(self._client.rotate_key(key, new_key))
+
+    def submit(
+        self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
+    ) -> models.Transaction:
+        return self._run(self._client.submit(raw, wait, timeout))
+
+    # Checking without trust
+
+    def verify(
+        self, cid: str, *, publisher: str | None = None, genesis: str | Path | None = None
+    ) -> models.VerifyResult:
+        return self._run(self._client.verify(cid, publisher=publisher, genesis=genesis))
+
+    def verify_chain(
+        self, *, genesis: str | Path | None = None, progress: Progress | None = None
+    ) -> models.ChainVerification:
+        return self._run(self._client.verify_chain(genesis=genesis, progress=progress))
+
+
+async def _next(stream: AsyncIterator[T]) -> T:
+    return await anext(stream)
+
+
+async def _close(stream: AsyncIterator[Any]) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

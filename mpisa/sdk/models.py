@@ -1,0 +1,379 @@
+"""What the HTTP API answers and the SDK returns: one frozen record per kind of answer.
+
+The server builds its JSON and its OpenAPI schemas from these very types, and the client converts its answers to them,
+so both ends agree by construction. Conventions: hashes, keys and encoded bytes are lower-case hex without a prefix;
+addresses are `0x` and 40 hex digits; CIDs are text; times are milliseconds since the Unix epoch; sizes are bytes.
+Unknown fields in an answer are ignored, so that an older client can talk to a newer node.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of every answer: immutable, hashable by value where its fields are, convertible to plain data."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain JSON-ready data, nested answers included."""
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        return built
+
+
+class Readiness(Model):
+    """Whether a node serves requests; `reasons` says what it still waits for."""
+
+    ready: bool
+    reasons: tuple[str, ...] = ()
+
+
+class NodeInfo(Model):
+    """A node's account of itself: `authority` names its validator, None for a node that only follows.
+
+    `height` is the newest executed chain block, `certified_height` the newest a quorum has signed; `halted` says why
+    the node stopped taking transactions, None while it takes them.
+    """
+
+    name: str
+    version: str
+    role: str
+    peer_id: str
+    chain_id: str
+    api_url: str
+    peer_url: str
+    round: int
+    commit_index: int
+    height: int
+    certified_height: int
+    mempool: int
+    mempool_bytes: int
+    caught_up: bool
+    ready: bool
+    started_ms: int
+    blocks_held: int
+    bytes_held: int
+    authority: str | None = None
+    authority_index: int | None = None
+    halted: str | None = None
+    listen: tuple[str, ...] = ()
+    not_ready: tuple[str, ...] = ()
+
+
+class Peer(Model):
+    """A peer this node knows. `authority` is its committee index; `link`: its authority stream is up."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+    connected: bool
+    link: bool
+    authority: int | None = None
+
+
+class Peers(Model):
+    peers: tuple[Peer, ...]
+
+
+class ChainHead(Model):
+    """The newest certified chain block; `certified` is False for genesis alone, `ordered_height` how far the DAG is."""
+
+    chain_id: str
+    height: int
+    hash: str
+    state_root: str
+    epoch: int
+    time_ms: int
+    ordered_height: int
+    certified: bool
+
+
+class Receipt(Model):
+    """The outcome of one transaction: `status` is applied or rejected, `reason` the rejection's kebab-case name."""
+
+    tx: str
+    status: str
+    reason: str | None = None
+    detail: str = ""
+
+
+class Transaction(Model):
+    """Where a transaction is. `status`: accepted, ordered, certified or rejected."""
+
+    hash: str
+    status: str
+    height: int | None = None
+    index: int | None = None
+    receipt: Receipt | None = None
+    raw: str | None = None
+
+
+class ChainBlock(Model):
+    """One chain block: its header in fields and as its 340 bytes, certificate (hex, None until certified), outcomes."""
+
+    height: int
+    hash: str
+    time_ms: int
+    epoch: int
+    first_commit: int
+    last_commit: int
+    previous: str
+    commit_digest: str
+    window_root: str
+    tx_root: str
+    receipts_root: str
+    state_root: str
+    validators_hash: str
+    next_validators_hash: str
+    header: str
+    certified: bool
+    certificate: str | None = None
+    transactions: tuple[str, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+
+
+class SignedHeader(Model):
+    """A header and the certificate over it, both hex; genesis carries no certificate."""
+
+    height: int
+    header: str
+    certificate: str | None = None
+
+
+class HeaderPage(Model):
+    """Headers in ascending order, the validator set that certified them (hex records), and where to go on."""
+
+    headers: tuple[SignedHeader, ...]
+    validators: str
+    next: int | None = None
+
+
+class Validator(Model):
+    address: str
+    power: int
+    name: str | None = None
+
+
+class Validators(Model):
+    """The validator set in force at a height; `encoded` is its hashed form, `hash` its sha256."""
+
+    height: int
+    epoch: int
+    total_power: int
+    hash: str
+    encoded: str
+    validators: tuple[Validator, ...]
+
+
+class GenesisDocument(Model):
+    """The genesis document word for word, with its hash; trust in it comes from elsewhere."""
+
+    chain_id: str
+    hash: str
+    chain_hash: str
+    document: str
+
+
+class StateValue(Model):
+    """A state entry (hex); `value` is None where the key has none."""
+
+    key: str
+    height: int
+    value: str | None = None
+
+
+class StateProof(Model):
+    """A state entry with what a light client needs: header, certificate, validators and map proof, all hex."""
+
+    key: str
+    height: int
+    header: str
+    certificate: str
+    validators: str
+    proof: str
+    value: str | None = None
+
+
+class Account(Model):
+    """An account; `pending_nonce` is the next nonce to sign, counting transactions that still wait."""
+
+    address: str
+    exists: bool
+    nonce: int
+    pending_nonce: int
+    balance: int
+    public_key: str | None = None
+    key_kind: str | None = None
+
+
+class Input(Model):
+    """What an artefact was made from: `cid` for a known one, `external` for a name elsewhere."""
+
+    role: str
+    relation: str
+    cid: str | None = None
+    external: str | None = None
+
+
+class Artefact(Model):
+    """One provenance record: who published which CID as what, and where the ledger says so."""
+
+    cid: str
+    kind: str
+    size: int
+    publisher: str
+    height: int
+    time_ms: int
+    tx: str
+    media_type: str | None = None
+    license: str | None = None
+    supersedes: str | None = None
+    inputs: tuple[Input, ...] = ()
+
+
+class ArtefactPage(Model):
+    artefacts: tuple[Artefact, ...]
+    next: str | None = None
+
+
+class ArtefactRecords(Model):
+    """Every record for one CID, the earliest first."""
+
+    cid: str
+    records: tuple[Artefact, ...]
+
+
+class LineageEdge(Model):
+    """`source` (a CID or an external name) went into `target` (a CID)."""
+
+    source: str
+    target: str
+    role: str
+    relation: str
+    resolved: bool
+
+
+class Lineage(Model):
+    """The graph of inputs below one CID; `truncated` says that a bound cut it."""
+
+    cid: str
+    artefacts: tuple[Artefact, ...]
+    edges: tuple[LineageEdge, ...]
+    truncated: bool = False
+
+
+class Name(Model):
+    """What `owner/model@tag` points to."""
+
+    name: str
+    cid: str
+
+
+class PutResult(Model):
+    cid: str
+    size: int
+    blocks: int
+
+
+class GetResult(Model):
+    """What a download wrote; every block was hashed on this machine."""
+
+    cid: str
+    path: str | None
+    size: int
+    blocks: int
+    files: int
+
+
+class PublishResult(Model):
+    cid: str
+    tx: str
+    height: int
+    certified: bool
+    size: int = 0
+    blocks: int = 0
+    name: str | None = None
+
+
+class BlobStat(Model):
+    """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links."""
+
+    cid: str
+    kind: str
+    size: int
+    dag_size: int
+    blocks: int
+    local: bool
+
+
+class Entry(Model):
+    name: str
+    cid: str
+    size: int
+    kind: str
+
+
+class Entries(Model):
+    cid: str
+    entries: tuple[Entry, ...]
+
+
+class Pin(Model):
+    """`kind`: recursive (the whole DAG is kept) or direct (one block)."""
+
+    cid: str
+    kind: str
+    name: str = ""
+
+
+class Pins(Model):
+    pins: tuple[Pin, ...]
+    next: str | None = None
+
+
+class Event(Model):
+    """`kind`: block, certified, transaction, peer, pin, halt or gap (some were missed)."""
+
+    id: int
+    kind: str
+    data: dict[str, Any] = {}
+
+
+class Check(Model):
+    """One check a verification made, in words, with what it found."""
+
+    name: str
+    detail: str
+
+
+class VerifyResult(Model):
+    """A record that held up. `trust` says plainly where the trusted genesis came from."""
+
+    cid: str
+    publisher: str
+    height: int
+    record: Artefact
+    checks: tuple[Check, ...]
+    trust: str
+    valid: bool = True
+
+
+class ChainVerification(Model):
+    """Every header from genesis to `height` held up: certificates, links, times, sets."""
+
+    height: int
+    headers_checked: int
+    valid: bool
+    genesis_hash: str
+    trust: str
+
+
+class Problem(Model):
+    """An RFC 9457 problem detail; `code` names the error, `reason` a rejection, `hint` what to do next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
