@@ -227,7 +227,9 @@ def _read_api(table: _Table) -> ApiConfig:
     config = ApiConfig(
         host=table.required("host", default.host, "an IP address or localhost", _is_host),
         port=table.integer("port", default.port, 0, 65535),
-        allowed_hosts=table.texts("allowed_hosts", MAX_ADDRESSES, "a host name, with or without a port", _is_host_header),
+        allowed_hosts=table.texts(
+            "allowed_hosts", MAX_ADDRESSES, "a host name, with or without a port", _is_host_header
+        ),
     )
     table.finish("host, port, allowed_hosts")
     return config
@@ -258,7 +260,9 @@ def _read_limits(table: _Table) -> Limits:
         mempool_nonce_gap=table.integer("mempool_nonce_gap", default.mempool_nonce_gap, 0, 100_000),
         upload_bytes=table.integer("upload_bytes", default.upload_bytes, 1, 1 << 60),
         store_bytes=table.integer("store_bytes", default.store_bytes, 0, 1 << 60),
-        retrieval_window_bytes=table.integer("retrieval_window_bytes", default.retrieval_window_bytes, 4 << 20, 1 << 34),
+        retrieval_window_bytes=table.integer(
+            "retrieval_window_bytes", default.retrieval_window_bytes, 4 << 20, 1 << 34
+        ),
         retrieval_concurrency=table.integer("retrieval_concurrency", default.retrieval_concurrency, 1, 256),
         event_queue=table.integer("event_queue", default.event_queue, 1, 1_000_000),
         certification_lag=table.integer("certification_lag", default.certification_lag, 2, 1_000_000),
@@ -271,7 +275,9 @@ def _read_log(table: _Table) -> LogConfig:
     default = LogConfig()
     levels, formats = [level.value for level in LogLevel], [kind.value for kind in LogFormat]
     config = LogConfig(
-        level=LogLevel(table.required("level", default.level.value, f"one of {', '.join(levels)}", levels.__contains__)),
+        level=LogLevel(
+            table.required("level", default.level.value, f"one of {', '.join(levels)}", levels.__contains__)
+        ),
         format=LogFormat(
             table.required("format", default.format.value, f"one of {', '.join(formats)}", formats.__contains__)
         ),

@@ -117,9 +117,7 @@ class NodeFacade(Protocol):
         """Plain counters and gauges, names in snake_case with the unit last."""
         ...
 
-    async def submit(
-        self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0
-    ) -> TransactionStatus:
+    async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
         """Validate, pool, and wait. Rejection when refused at the door; TimedOut says what is known by then.
 
         A transaction that was ordered but failed comes back with status rejected and its receipt.

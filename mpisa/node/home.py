@@ -1,0 +1,224 @@
+"""The directory one node lives in, and the lock that keeps a second node out of it.
+
+    HOME/config.toml                                     settings
+    HOME/genesis.json                                    the chain's genesis document, word for word
+    HOME/keys/{node,consensus,certificate}.json          0600: libp2p identity, vertices, certificates
+    HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
+    HOME/peers.json                                      addresses seen before
+    HOME/log/node.log                                    rotated
+    HOME/node.lock                                       held while a node runs; holds its pid
+
+The lock is the kernel's (flock), so it is gone the moment its process is, however that ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpisa.config import CONFIG_NAME, NodeConfig, Role, read_config, write_config
+from mpisa.primitives.errors import InvalidConfig, NotFound, StoreBusy
+from mpisa.primitives.genesis import Genesis
+from mpisa.primitives.key_file import decode_key_file, encode_key_file
+from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+KEY_KINDS = {"node": KeyKind.ED25519, "consensus": KeyKind.ED25519, "certificate": KeyKind.SECP256K1}
+MAX_KEY_FILE_BYTES = 64 * 1024
+MAX_GENESIS_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """A node's three keys. A follower has only `node`."""
+
+    node: PrivateKey
+    consensus: PrivateKey | None = None
+    certificate: PrivateKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where each thing lies in a node's directory."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / CONFIG_NAME
+
+    @property
+    def genesis_file(self) -> Path:
+        return self.path / "genesis.json"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def blocks(self) -> Path:
+        return self.path / "blocks"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger"
+
+    @property
+    def consensus(self) -> Path:
+        return self.path / "consensus"
+
+    @property
+    def pins(self) -> Path:
+        return self.path / "pins"
+
+    @property
+    def peer_store(self) -> Path:
+        return self.path / "peers.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log" / "node.log"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "node.lock"
+
+    def read_config(self) -> NodeConfig:
+        """Raises InvalidConfig."""
+        return read_config(self.config_file)
+
+    def read_genesis(self) -> Genesis:
+        """Raises InvalidConfig naming the file when it is missing, or what `Genesis.from_json` raises."""
+        return Genesis.from_json(self.read_genesis_text())
+
+    def read_genesis_text(self) -> str:
+        """The genesis document word for word."""
+        try:
+            if self.genesis_file.stat().st_size > MAX_GENESIS_BYTES:
+                raise InvalidConfig(f"{self.genesis_file}: expected at most {MAX_GENESIS_BYTES} bytes")
+            return self.genesis_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InvalidConfig(
+                f"{self.genesis_file}: there is no such file",
+                hint="copy the network's genesis.json there, or `mpisa node init --genesis FILE`",
+            ) from None
+        except UnicodeDecodeError as error:
+            raise InvalidConfig(f"{self.genesis_file}: not UTF-8 text at byte {error.start}") from None
+
+    def read_key(self, name: str, passphrase: bytes | None = None) -> PrivateKey:
+        """One of the node's keys. Raises NotFound, InvalidConfig for a wrong kind or loose permissions, or its own errors."""
+        file = self.keys / f"{name}.json"
+        try:
+            status = file.stat()
+            if status.st_mode & 0o077:
+                raise InvalidConfig(
+                    f"{file}: others can read it (mode {status.st_mode & 0o777:o}), expected 600",
+                    hint=f"chmod 600 {file}",
+                )
+            if status.st_size > MAX_KEY_FILE_BYTES:
+                raise InvalidConfig(f"{file}: expected at most {MAX_KEY_FILE_BYTES} bytes")
+            key = decode_key_file(file.read_bytes(), passphrase)
+        except FileNotFoundError:
+            raise NotFound(f"{file}: there is no such key file", hint=f"mpisa node init --home {self.path}") from None
+        if key.kind is not KEY_KINDS[name]:
+            raise InvalidConfig(f"{file}: expected a key of kind {KEY_KINDS[name].value}, found {key.kind.value}")
+        return key
+
+    def read_keys(self, role: Role, passphrase: bytes | None = None) -> NodeKeys:
+        """The keys a node of this role needs."""
+        node = self.read_key("node", passphrase)
+        if role is Role.FOLLOWER:
+            return NodeKeys(node)
+        return NodeKeys(node, self.read_key("consensus", passphrase), self.read_key("certificate", passphrase))
+
+
+def new_keys(role: Role) -> NodeKeys:
+    """Fresh random keys for a node of this role."""
+    made = {name: private_key(kind, os.urandom(32)) for name, kind in KEY_KINDS.items()}
+    if role is Role.FOLLOWER:
+        return NodeKeys(made["node"])
+    return NodeKeys(made["node"], made["consensus"], made["certificate"])
+
+
+def init_home(
+    path: Path,
+    config: NodeConfig,
+    *,
+    genesis_text: str | None = None,
+    keys: NodeKeys | None = None,
+    passphrase: bytes | None = None,
+) -> Home:
+    """Makes a node's directory: settings, keys (random unless given) and the genesis document when there is one.
+
+    Raises InvalidConfig when the directory already holds a node's settings or keys: nothing is ever overwritten.
+    """
+    home = Home(path)
+    if home.config_file.exists():
+        raise InvalidConfig(f"{home.config_file} exists already", hint="choose another --home")
+    genesis = Genesis.from_json(genesis_text) if genesis_text is not None else None
+    path.mkdir(parents=True, exist_ok=True)
+    home.keys.mkdir(mode=0o700, exist_ok=True)
+    chosen = keys if keys is not None else new_keys(config.role)
+    for name in KEY_KINDS:
+        key: PrivateKey | None = getattr(chosen, name)
+        if key is not None:
+            _write_key(home.keys / f"{name}.json", key, passphrase)
+    if genesis is not None and genesis_text is not None:
+        home.genesis_file.write_text(genesis_text, encoding="utf-8")
+    write_config(home.config_file, config)
+    return home
+
+
+def _write_key(file: Path, key: PrivateKey, passphrase: bytes | None) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidConfig(f"{file} exists already", hint="choose another --home") from None
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(encode_key_file(key, passphrase=passphrase, salt=os.urandom(16), nonce=os.urandom(12)))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+class HomeLock:
+    """Holds a home for this process; a context manager."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Raises StoreBusy, which names the pid of the node that runs on this home."""
+        descriptor = os.open(self._home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise StoreBusy(
+                f"another node (pid {holder}) already runs on {self._home.path}",
+                hint="stop it first, or give this node another --home",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Lets the next node in; harmless when not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> HomeLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
