@@ -1,0 +1,199 @@
+"""Start, stop and look after a devnet.
+
+`up` makes the devnet when its home is empty, starts whichever of its nodes don't run, and returns when every node says
+it is ready; if that fails, what it started is stopped again. `down` ends exactly the recorded processes. `reset`
+empties the chain's data in a home that we recognise as ours. Commands on one home exclude each other by its lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from devnet import health, state
+from devnet.launch import Serve, fork_node, last_lines, prepare_to_fork
+from devnet.plan import Plan
+from devnet.process import ProcessIdentity, is_alive, terminate, wait_gone
+from devnet.state import Manifest
+from mpisa.primitives.errors import InvalidConfig, NotFound, NotReady
+
+READY_TIMEOUT_S = 60.0
+STOP_GRACE_S = 10.0
+_POLL_S = 0.03
+_WATCH_S = 0.5
+
+Say = Callable[[str], None]
+"""Where progress goes, one line a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` found and did: names of nodes it started, and of those that ran already."""
+
+    manifest: Manifest
+    started: tuple[str, ...]
+    running: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `down` did, by node name."""
+
+    ended: tuple[str, ...]
+    killed: tuple[str, ...]
+    already_down: tuple[str, ...]
+
+
+def up(home: Path, plan: Plan, serve: Callable[[], Serve], say: Say, *, timeout_s: float = READY_TIMEOUT_S) -> Started:
+    """Make or complete the devnet of `home`; it is ready on return.
+
+    `serve` is called once, and only when a node has to be started: it may import much. Raises NotReady.
+    """
+    begun = time.monotonic()
+    home.mkdir(parents=True, exist_ok=True)
+    with state.locked(home):
+        manifest = _load_or_make(home, plan, say)
+        alive = _alive(home)
+        absent = [node for node in manifest.nodes if node.name not in alive]
+        if absent:
+            _start(home, manifest, alive, serve(), say, begun + timeout_s)
+        manifest = _with_pids(manifest, state.read_processes(home))
+        state.write_json(home / state.MANIFEST, manifest.to_json())
+    return Started(manifest, tuple(node.name for node in absent), tuple(alive), round(time.monotonic() - begun, 3))
+
+
+def _load_or_make(home: Path, plan: Plan, say: Say) -> Manifest:
+    manifest = state.read_manifest(home)
+    if manifest is None:
+        from devnet.genesis import make
+
+        return make(home, plan, say)
+    plan.require_matches(manifest)
+    return manifest
+
+
+def _start(
+    home: Path, manifest: Manifest, alive: Mapping[str, ProcessIdentity], serve: Serve, say: Say, deadline: float
+) -> None:
+    processes = dict(alive)
+    fresh: dict[str, ProcessIdentity] = {}
+    prepare_to_fork()
+    try:
+        for node in manifest.nodes:
+            if node.name not in processes:
+                fresh[node.name] = processes[node.name] = fork_node(node.name, node.home, serve)
+        state.write_processes(home, processes)
+        _await_ready(manifest, fresh, say, deadline)
+    except BaseException:
+        terminate(fresh.values(), grace_s=STOP_GRACE_S)
+        raise
+
+
+def _await_ready(manifest: Manifest, fresh: Mapping[str, ProcessIdentity], say: Say, deadline: float) -> None:
+    waiting = [node for node in manifest.nodes if node.name in fresh]
+    while waiting:
+        for node in tuple(waiting):
+            answer = health.health(node.api)
+            if answer.ready:
+                say(f"{node.name} is ready")
+                waiting.remove(node)
+            elif not is_alive(fresh[node.name]):
+                raise _failed(node, "ended while starting")
+            elif time.monotonic() > deadline:
+                raise _failed(node, f"was not ready in time: {'; '.join(answer.reasons)}")
+        if waiting:
+            time.sleep(_POLL_S)
+
+
+def _failed(node: state.DevnetNode, what: str) -> NotReady:
+    lines = "\n".join(f"  {line}" for line in last_lines(node.home)) or "  (its log is empty)"
+    return NotReady(
+        f"{node.name} {what}; nothing that was started is left running. The end of its log:\n{lines}",
+        hint=f"the whole log: {node.home / 'node.log'}",
+    )
+
+
+def _with_pids(manifest: Manifest, processes: Mapping[str, ProcessIdentity]) -> Manifest:
+    nodes = tuple(
+        replace(node, pid=processes[node.name].pid if node.name in processes else None) for node in manifest.nodes
+    )
+    return replace(manifest, nodes=nodes)
+
+
+def attend(home: Path, say: Say) -> None:
+    """Stay until every node has ended, and say when one does; a node that another command starts is taken in."""
+    known = _alive(home)
+    while known:
+        wait_gone(known.values(), _WATCH_S, first=True)
+        now = _alive(home)
+        for name in sorted(known.keys() - now.keys()):
+            say(f"{name} has ended; start it again: mpisa devnet up --home {home}")
+        known = now
+
+
+def _alive(home: Path) -> dict[str, ProcessIdentity]:
+    return {name: identity for name, identity in state.read_processes(home).items() if is_alive(identity)}
+
+
+def down(home: Path, *, grace_s: float = STOP_GRACE_S) -> Stopped:
+    """End exactly the devnet's processes. Doing it again does nothing. Raises NotFound for a home without a devnet."""
+    if not state.is_devnet_home(home):
+        raise NotFound(f"no devnet in {home}", hint="`mpisa devnet up --home DIR` makes one")
+    with state.locked(home):
+        return _down(home, grace_s)
+
+
+def _down(home: Path, grace_s: float) -> Stopped:
+    alive = _alive(home)
+    ended, killed = terminate(alive.values(), grace_s=grace_s)
+    state.write_processes(home, {})
+    manifest = state.read_manifest(home)
+    names = tuple(node.name for node in manifest.nodes) if manifest else ()
+    if manifest is not None:
+        state.write_json(home / state.MANIFEST, _with_pids(manifest, {}).to_json())
+    return Stopped(
+        ended=tuple(name for name, identity in alive.items() if identity in ended),
+        killed=tuple(name for name, identity in alive.items() if identity in killed),
+        already_down=tuple(name for name in names if name not in alive),
+    )
+
+
+def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[str, ...]]:
+    """Stop the devnet and delete what its chain and stores hold; accounts, keys, addresses and genesis stay.
+
+    Returns what was stopped and the names of the nodes that were emptied. Refuses a directory that `up` did not make.
+    """
+    if not state.is_devnet_home(home):
+        raise InvalidConfig(
+            f"{home} is not the home of a devnet: nothing was deleted", hint="name the DIR given to `devnet up --home`"
+        )
+    from devnet.genesis import discard_unfinished, empty_node
+
+    with state.locked(home):
+        stopped = _down(home, grace_s)
+        manifest = state.read_manifest(home)
+        if manifest is None:
+            discard_unfinished(home)
+            return stopped, ()
+        for node in manifest.nodes:
+            empty_node(node.home)
+        return stopped, tuple(node.name for node in manifest.nodes)
+
+
+def status(home: Path) -> tuple[Manifest, tuple[health.NodeReport, ...]]:
+    """Every node's height, root and peers."""
+    manifest = state.require_manifest(home)
+    processes = state.read_processes(home)
+    reports = tuple(
+        health.report(
+            node.name,
+            processes[node.name].pid if node.name in processes else None,
+            node.name in processes and is_alive(processes[node.name]),
+            node.api,
+        )
+        for node in manifest.nodes
+    )
+    return manifest, reports

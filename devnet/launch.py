@@ -1,0 +1,88 @@
+"""Forking nodes from one parent that has imported the libraries once.
+
+Importing takes seconds, forking milliseconds, and forked nodes share the imported pages. The parent must have one
+thread only and no event loop. The child leaves the parent's session (so that Ctrl-C reaches the parent alone), its standard
+streams become its log file, and every other descriptor it inherited is closed: a caller reading our stdout through a
+pipe would otherwise wait for the nodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from devnet.process import ProcessIdentity, identify, thread_count
+
+LOG = "node.log"
+Serve = Callable[[Path], None]
+"""Runs the node of a home until it is told to stop."""
+
+_PR_SET_NAME = 15
+
+
+def prepare_to_fork() -> None:
+    """Move what is imported out of the collector's sight, so that children don't copy pages by collecting."""
+    assert thread_count() == 1, "threads do not survive a fork: none may run before the nodes are forked"
+    gc.collect()
+    gc.freeze()
+
+
+def fork_node(name: str, home: Path, serve: Serve) -> ProcessIdentity:
+    """Start one node in a child process; its output goes to HOME/node.log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _become_node(name, home, serve)
+    identity = identify(pid)
+    # An unreaped child keeps its pid and start time even when it has already ended.
+    return identity or ProcessIdentity(pid, 0, "")
+
+
+def _become_node(name: str, home: Path, serve: Serve) -> None:
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _redirect(home / LOG)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, f"mpisa-{name}".encode()[:15], 0, 0, 0)
+        serve(home)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the node's root: say it in the log, then end
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _redirect(log: Path) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.closerange(3, min(limit, 1 << 16))
+
+
+def last_lines(home: Path, count: int = 15, *, max_bytes: int = 16_384) -> tuple[str, ...]:
+    """The end of a node's log."""
+    try:
+        with (home / LOG).open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - max_bytes))
+            text = stream.read(max_bytes).decode(errors="replace")
+    except FileNotFoundError:
+        return ()
+    return tuple(text.splitlines()[-count:])

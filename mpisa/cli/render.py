@@ -1,0 +1,106 @@
+"""Output: JSON for machines, aligned text for people, progress for those who wait.
+
+Data goes to stdout, everything else to stderr. Progress shows only when stderr is a terminal and neither --quiet nor
+--json asked for silence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from mpisa.cli.settings import current
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes done since the last call."""
+
+
+def emit(data: Any, text: str | Callable[[], str] | None = None) -> None:
+    """Print a result: `data` as JSON under --json, else `text`, else `data` laid out as lines."""
+    if current().json:
+        print(json.dumps(data, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+        return
+    if text is None:
+        print(fields(data) if isinstance(data, Mapping) else data)
+        return
+    print(text() if callable(text) else text)
+
+
+def emit_line(data: Any, text: str) -> None:
+    """One element of a stream: a line of JSON or a line of text, flushed at once."""
+    print(json.dumps(data, ensure_ascii=False) if current().json else text, flush=True)
+
+
+def note(message: str) -> None:
+    """Something worth knowing, on stderr; silent under --quiet and --json."""
+    settings = current()
+    if not settings.quiet and not settings.json:
+        print(message, file=sys.stderr, flush=True)
+
+
+def hint(message: str) -> None:
+    """What to type next."""
+    note(click.style(message, dim=True) if sys.stderr.isatty() and "NO_COLOR" not in os.environ else message)
+
+
+def fields(data: Mapping[str, Any], indent: str = "") -> str:
+    """A mapping as aligned `name  value` lines."""
+    width = max((len(name) for name in data), default=0)
+    return "\n".join(f"{indent}{name.ljust(width)}  {plain(value)}" for name, value in data.items())
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """Rows as aligned columns."""
+    cells = [list(headers), *([plain(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    return "\n".join("  ".join(cell.ljust(widths[at]) for at, cell in enumerate(row)).rstrip() for row in cells)
+
+
+def plain(value: Any) -> str:
+    """One value as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def size(count: int) -> str:
+    """Bytes with a binary unit."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Progress]:
+    """A bar with rate and remaining time while bytes move; yields the function that advances it."""
+    settings = current()
+    if settings.quiet or settings.json or not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
