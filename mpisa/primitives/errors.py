@@ -1,0 +1,167 @@
+"""Errors with one meaning each: what a user did or met (`MpisaError`), why someone's bytes were refused (`Rejection`).
+
+An error says what happened; its hint says what to do next. `exit_code` is what a command exits with, `code` is the
+stable kebab-case word that the HTTP API and `--json` output carry. Exit codes: 1 failed, 2 usage or configuration,
+3 not found, 4 denied, 5 integrity, 6 unreachable, 7 timed out.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class MpisaError(Exception):
+    """Anything that MPISA reports to a user: a message, and a hint where there is something to do about it."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(MpisaError):
+    """A command or call was given arguments that can't be meant."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class InvalidConfig(MpisaError):
+    """A configuration file or value is wrong; the message names file, key and line."""
+
+    exit_code = 2
+    code = "invalid-config"
+
+
+class NotFound(MpisaError):
+    """What was asked for isn't known here."""
+
+    exit_code = 3
+    code = "not-found"
+
+
+class Denied(MpisaError):
+    """The caller may not do this: no or wrong token, not the owner, wrong passphrase."""
+
+    exit_code = 4
+    code = "denied"
+
+
+class IntegrityError(MpisaError):
+    """Bytes, a proof or a certificate aren't what they claim to be."""
+
+    exit_code = 5
+    code = "integrity"
+
+
+class StoreDamaged(MpisaError):
+    """A store on disk is damaged; the hint names the repair command."""
+
+    exit_code = 5
+    code = "store-damaged"
+
+
+class Unreachable(MpisaError):
+    """A node or peer can't be reached."""
+
+    exit_code = 6
+    code = "unreachable"
+
+
+class NotReady(MpisaError):
+    """The node runs, but can't serve this yet (starting, catching up, halted)."""
+
+    exit_code = 6
+    code = "not-ready"
+
+
+class TimedOut(MpisaError):
+    """No answer within the time given; whether it took effect is unknown."""
+
+    exit_code = 7
+    code = "timed-out"
+
+
+class StoreBusy(MpisaError):
+    """Another process holds the store."""
+
+    code = "store-busy"
+
+
+class DiskFull(MpisaError):
+    """No space left; writes stop, reads go on, and writes resume when there is space."""
+
+    code = "disk-full"
+
+
+class RejectionReason(StrEnum):
+    """Why bytes or a request were refused. Values are stable: receipts and HTTP answers carry them. Append-only."""
+
+    ACCOUNT_EXISTS = "account-exists"
+    BAD_ADDRESS = "bad-address"
+    BAD_CERTIFICATE = "bad-certificate"
+    BAD_CHAIN_ID = "bad-chain-id"
+    BAD_CID = "bad-cid"
+    BAD_EVIDENCE = "bad-evidence"
+    BAD_GENESIS = "bad-genesis"
+    BAD_HEADER = "bad-header"
+    BAD_KEY = "bad-key"
+    BAD_KEY_FILE = "bad-key-file"
+    BAD_NAME = "bad-name"
+    BAD_PARENTS = "bad-parents"
+    BAD_PAYLOAD = "bad-payload"
+    BAD_PROOF = "bad-proof"
+    BAD_SIGNATURE = "bad-signature"
+    DUPLICATE = "duplicate"
+    EXPIRED = "expired"
+    FAUCET_DISABLED = "faucet-disabled"
+    FAUCET_LIMIT = "faucet-limit"
+    FEE_TOO_LOW = "fee-too-low"
+    HASH_MISMATCH = "hash-mismatch"
+    INSUFFICIENT_BALANCE = "insufficient-balance"
+    KEY_MISMATCH = "key-mismatch"
+    MALFORMED = "malformed"
+    MEMPOOL_FULL = "mempool-full"
+    MISSING_KEY = "missing-key"
+    NAME_TAKEN = "name-taken"
+    NO_QUORUM = "no-quorum"
+    NONCE_GAP = "nonce-gap"
+    NOT_CANONICAL = "not-canonical"
+    NOT_OWNER = "not-owner"
+    OUT_OF_RANGE = "out-of-range"
+    RATE_LIMITED = "rate-limited"
+    REPLAYED = "replayed"
+    SAFE_HALT = "safe-halt"
+    TOO_DEEP = "too-deep"
+    TOO_FAR_AHEAD = "too-far-ahead"
+    TOO_LARGE = "too-large"
+    TOO_MANY = "too-many"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN_ACCOUNT = "unknown-account"
+    UNKNOWN_AUTHORITY = "unknown-authority"
+    UNKNOWN_PARENT = "unknown-parent"
+    UNKNOWN_SUBJECT = "unknown-subject"
+    UNSUPPORTED = "unsupported"
+    UNSUPPORTED_HASH = "unsupported-hash"
+    WRONG_CHAIN = "wrong-chain"
+    WRONG_EPOCH = "wrong-epoch"
+    WRONG_PASSPHRASE = "wrong-passphrase"  # noqa: S105 - a reason, no password
+
+
+class Rejection(MpisaError):
+    """Someone's bytes or request were refused: a reason for programs, a detail (what, expected, got) for people."""
+
+    code = "rejected"
+
+    def __init__(self, reason: RejectionReason, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{reason.value}: {detail}", hint=hint)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["Rejection"], tuple[RejectionReason, str]]:
+        return (Rejection, (self.reason, self.detail))
