@@ -1,0 +1,301 @@
+"""The peer port: an HTTPS server for other nodes. Who asks has proved its peer id (`peer_auth`), or is known by its
+address alone.
+
+    GET|HEAD /ipfs/{cid}?format=raw   a block, as a trustless gateway answers     anybody
+    POST /mpisa/blocks                many small blocks in one answer             peers
+    GET  /mpisa/auth                  challenge and bearer token                  anybody
+    GET  /mpisa/authority             WebSocket of authority frames               authorities
+    POST /mpisa/request/{kind}        request and response                        peers
+
+Bounds: connections in all and of one peer, requests a second of one peer, bytes being sent to one peer, sizes of
+bodies; a connection that asks nothing is closed. A peer whose bytes make no sense is disconnected and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import socket
+import time
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+
+from aiohttp import web
+
+from mpisa.network import wire
+from mpisa.network.limits import KeyedLimiter
+from mpisa.network.peer_auth import NONCE_BYTES, ServerAuthenticator
+from mpisa.network.peer_id import HostKey
+from mpisa.network.ports import BlockSource, NetworkLimits, NetworkStats, PeerId, RequestHandler
+from mpisa.network.tls import server_context
+from mpisa.primitives.cid import Cid
+from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
+
+MAX_CONNECTIONS = 1024
+SILENT_SECONDS = 10.0
+HANDSHAKE_SECONDS = 5.0
+KEEPALIVE_SECONDS = 75.0
+MAX_RATE_KEYS = 4096
+LISTEN_BACKLOG = 128
+CLOSE_SECONDS = 1.0
+
+StreamHandler = Callable[[PeerId, web.Request], Awaitable[web.StreamResponse]]
+"""Takes over an authenticated WebSocket request."""
+
+
+class PeerServer:
+    """The server's life, its bounds and its routes. `open_stream` serves the authority WebSocket."""
+
+    def __init__(
+        self,
+        host_key: HostKey,
+        source: BlockSource,
+        open_stream: StreamHandler,
+        executor: Executor,
+        limits: NetworkLimits,
+        stats: NetworkStats,
+    ) -> None:
+        self._host_key = host_key
+        self._source = source
+        self._open_stream = open_stream
+        self._executor = executor
+        self._limits = limits
+        self._stats = stats
+        self._auth = ServerAuthenticator(host_key, os.urandom(32))
+        self._rates = KeyedLimiter(limits.requests_per_second, limits.request_burst, MAX_RATE_KEYS)
+        self._sending: Counter[str] = Counter()
+        self._transports: dict[str, weakref.WeakSet[asyncio.Transport]] = {}
+        self._asked: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._handlers: dict[str, RequestHandler] = {}
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    def set_request_handler(self, kind: str, handler: RequestHandler) -> None:
+        wire.validate_kind(kind)
+        self._handlers[kind] = handler
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port. Raises OSError when it is taken."""
+        app = web.Application(client_max_size=self._limits.max_request_bytes, middlewares=[self._guard])
+        app.router.add_get("/ipfs/{cid}", self._get_block)
+        app.router.add_post("/mpisa/blocks", self._get_blocks)
+        app.router.add_get("/mpisa/auth", self._authenticate)
+        app.router.add_get("/mpisa/authority", self._stream)
+        app.router.add_post("/mpisa/request/{kind}", self._request)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            handle_signals=False,
+            shutdown_timeout=CLOSE_SECONDS,
+        )
+        await self._runner.setup()
+        context = server_context(self._host_key, datetime.datetime.now(datetime.UTC))
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept,
+            host,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            backlog=LISTEN_BACKLOG,
+            reuse_address=True,
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _accept(self) -> asyncio.Protocol:
+        """A protocol for a new TLS connection, or one that ends it at once when there are too many."""
+        assert self._runner is not None
+        server = self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            self._stats.connections_refused += 1
+            return _Refused()
+        handler = server()
+        asyncio.get_running_loop().call_later(SILENT_SECONDS, self._close_if_silent, weakref.ref(handler))
+        return handler
+
+    def _close_if_silent(self, reference: weakref.ref[web.RequestHandler[web.Request]]) -> None:
+        handler = reference()
+        transport = None if handler is None else handler.transport
+        if transport is not None and transport not in self._asked:
+            transport.abort()
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Names the asker, applies its limits, turns errors into answers."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        self._asked.add(transport)
+        header = request.headers.get("Authorization")
+        asker = f"address {request.remote}"
+        try:
+            if header is not None:
+                known = self._auth.authenticate(header, _hostname(request), time.time())
+                asker = known.peer_id
+                request["peer"] = known.peer_id
+                request["info"] = known.info
+            self._admit(asker, transport)
+            request["asker"] = asker
+            return await handler(request)
+        except NotFound as error:
+            return _problem(404, error)
+        except _TooMany as error:
+            self._stats.requests_refused += 1
+            return _problem(429, error, close=True)
+        except _Unauthenticated as error:
+            return _problem(
+                401, error, headers={"WWW-Authenticate": self._auth.challenge(time.time(), os.urandom(NONCE_BYTES))}
+            )
+        except Rejection as error:
+            return self._refuse(error)
+
+    def _refuse(self, error: Rejection) -> web.Response:
+        if error.reason in (RejectionReason.BAD_SIGNATURE, RejectionReason.EXPIRED):
+            challenge = self._auth.challenge(time.time(), os.urandom(NONCE_BYTES))
+            return _problem(401, error, headers={"WWW-Authenticate": challenge})
+        if error.reason in wire.GARBAGE:
+            self._stats.peers_disconnected_garbage += 1
+            return _problem(400, error, close=True)
+        return _problem(422, error)
+
+    def _admit(self, asker: str, transport: asyncio.Transport) -> None:
+        """Raises _TooMany when the asker is over a limit."""
+        now = asyncio.get_running_loop().time()
+        if not self._rates.take(asker, now):
+            raise _TooMany(f"over {self._limits.requests_per_second:.0f} requests a second")
+        held = self._transports.get(asker)
+        if held is None:
+            if len(self._transports) >= MAX_RATE_KEYS:
+                self._transports = {key: value for key, value in self._transports.items() if len(value)}
+            held = self._transports[asker] = weakref.WeakSet()
+        if transport not in held:
+            if sum(not other.is_closing() for other in held) >= self._limits.connections_per_peer:
+                raise _TooMany(f"over {self._limits.connections_per_peer} connections")
+            held.add(transport)
+
+    async def _authenticate(self, request: web.Request) -> web.StreamResponse:
+        peer = _peer_of(request)
+        headers = {} if request["info"] is None else {"Authentication-Info": request["info"]}
+        return web.Response(text=peer, headers=headers)
+
+    async def _get_block(self, request: web.Request) -> web.StreamResponse:
+        wants_raw = request.query.get("format") == "raw" or wire.RAW_TYPE in request.headers.get("Accept", "")
+        if not wants_raw or len(request.match_info["cid"]) > wire.MAX_CID_TEXT:
+            raise Rejection(
+                RejectionReason.MALFORMED, "expected a CID and format=raw: only single blocks are served here"
+            )
+        cid = Cid.parse(request.match_info["cid"])
+        headers = {
+            "Content-Type": wire.RAW_TYPE,
+            "Cache-Control": "public, max-age=29030400, immutable",
+            "Etag": f'"{cid}.raw"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        loop = asyncio.get_running_loop()
+        if request.method == "HEAD":
+            size = await loop.run_in_executor(self._executor, self._source.size_of, cid)
+            if size is None:
+                raise NotFound(f"block {cid} isn't here")
+            return web.Response(headers=headers | {"Content-Length": str(size)})
+        data = await loop.run_in_executor(self._executor, self._source.get, cid)
+        if data is None:
+            raise NotFound(f"block {cid} isn't here")
+        self._stats.blocks_served += 1
+        return await self._send(request, web.Response(body=data, headers=headers), len(data))
+
+    async def _get_blocks(self, request: web.Request) -> web.StreamResponse:
+        _peer_of(request)
+        cids = wire.decode_wants(await self._body(request), self._limits.max_batch_blocks)
+        answer, count = await asyncio.get_running_loop().run_in_executor(
+            self._executor, wire.collect_blocks, self._source, cids
+        )
+        self._stats.blocks_served += count
+        return await self._send(request, web.Response(body=answer), len(answer))
+
+    async def _send(self, request: web.Request, response: web.Response, size: int) -> web.StreamResponse:
+        """Writes the answer, counting its bytes as in flight to the asker until they are handed to the kernel."""
+        asker = request["asker"]
+        if self._sending[asker] + size > self._limits.inflight_bytes_per_peer:
+            raise _TooMany(f"over {self._limits.inflight_bytes_per_peer} bytes in flight")
+        self._sending[asker] += size
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+            self._stats.block_bytes_served += size
+        finally:
+            self._sending[asker] -= size
+            if not self._sending[asker]:
+                del self._sending[asker]
+        return response
+
+    async def _request(self, request: web.Request) -> web.StreamResponse:
+        peer = _peer_of(request)
+        handler = self._handlers.get(request.match_info["kind"])
+        if handler is None:
+            raise NotFound(f"no requests of kind {request.match_info['kind'][:40]!r} are answered here")
+        answer = await handler(peer, await self._body(request))
+        self._stats.requests_served += 1
+        return web.Response(body=answer)
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            limit = self._limits.max_request_bytes
+            raise Rejection(RejectionReason.TOO_LARGE, f"request body, expected at most {limit} bytes") from error
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        peer = _peer_of(request)
+        if request.transport is not None:
+            raw = request.transport.get_extra_info("socket")
+            if raw is not None:
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return await self._open_stream(peer, request)
+
+
+class _TooMany(MpisaError):
+    code = "too-many"
+
+
+class _Unauthenticated(MpisaError):
+    code = "unauthenticated"
+
+
+class _Refused(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _hostname(request: web.Request) -> str:
+    return request.url.host or ""
+
+
+def _peer_of(request: web.Request) -> PeerId:
+    peer = request.get("peer")
+    if peer is None:
+        raise _Unauthenticated("this needs a proven peer id")
+    return PeerId(peer)
+
+
+def _problem(
+    status: int, error: MpisaError, *, headers: dict[str, str] | None = None, close: bool = False
+) -> web.Response:
+    response = web.Response(
+        status=status, body=wire.encode_problem(error), headers=headers, content_type="application/json"
+    )
+    if close:
+        response.force_close()
+    return response
