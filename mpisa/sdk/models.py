@@ -87,12 +87,17 @@ class ChainHead(Model):
 
 
 class Receipt(Model):
-    """The outcome of one transaction: `status` is applied or rejected, `reason` the rejection's kebab-case name."""
+    """The outcome of one transaction: `status` is applied or rejected, `reason` the rejection's kebab-case name.
+
+    `nonce_used` marks a final outcome: the nonce is spent, and this transaction can never take effect again.
+    """
 
     tx: str
     status: str
     reason: str | None = None
     detail: str = ""
+    nonce_used: bool = False
+    fee: int = 0
 
 
 class Transaction(Model):
@@ -186,9 +191,9 @@ class StateProof(Model):
     key: str
     height: int
     header: str
-    certificate: str
     validators: str
     proof: str
+    certificate: str | None = None
     value: str | None = None
 
 
@@ -204,17 +209,29 @@ class Account(Model):
     key_kind: str | None = None
 
 
+class External(Model):
+    """What a hub calls something: `hub` such as huggingface, `repo` such as google-bert/bert-base, a revision there."""
+
+    hub: str
+    repo: str
+    revision: str | None = None
+
+
 class Input(Model):
-    """What an artefact was made from: `cid` for a known one, `external` for a name elsewhere."""
+    """What an artefact was made from: a CID, or (with `resolved` False) a name on a hub."""
 
     role: str
     relation: str
     cid: str | None = None
-    external: str | None = None
+    external: External | None = None
+    resolved: bool = True
 
 
 class Artefact(Model):
-    """One provenance record: who published which CID as what, and where the ledger says so."""
+    """One provenance record: who published which CID as what, and where the ledger says so.
+
+    `height`, `time_ms` and `tx` are those of the latest publication, `first_time_ms` that of this publisher's first.
+    """
 
     cid: str
     kind: str
@@ -222,6 +239,7 @@ class Artefact(Model):
     publisher: str
     height: int
     time_ms: int
+    first_time_ms: int
     tx: str
     media_type: str | None = None
     license: str | None = None
@@ -265,6 +283,10 @@ class Name(Model):
 
     name: str
     cid: str
+    account: str
+    height: int
+    time_ms: int
+    tx: str
 
 
 class PutResult(Model):

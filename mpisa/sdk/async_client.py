@@ -1,0 +1,333 @@
+"""`AsyncClient`: the one core of the SDK; `Client` is its synchronous face.
+
+Every method names one route of the API; what comes back is a frozen record of `models`, what goes wrong an error of
+`mpisa.primitives.errors`. `get`, `verify` and `verify_chain` check on this machine what the node says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeAlias
+from urllib.parse import quote
+
+from mpisa.primitives.errors import UsageError
+from mpisa.sdk import models
+from mpisa.sdk.endpoint import Target, choose_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mpisa.primitives.keys import PrivateKey
+    from mpisa.primitives.record import Input
+    from mpisa.sdk.transport import Transport
+
+DEFAULT_TIMEOUT_S: Final = 60.0
+MAX_PAGE: Final = 1_000
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with what is done and the total where it is known: bytes for transfers, headers for verify_chain."""
+KeyLike: TypeAlias = "PrivateKey | str | Path | None"
+"""A key, an account's name in HOME/accounts, a key file, or None for the default account."""
+InputLike: TypeAlias = "Input | str | Mapping[str, Any]"
+"""An input as a record, as a CID, or as a mapping with role, relation and cid or external."""
+
+
+class AsyncClient:
+    """A node, as seen from asyncio. Nothing is opened before the first request.
+
+    `endpoint`, `token` and `home` are found as `mpisa.sdk.endpoint` describes; `timeout` is in seconds: for a whole
+    small request, or for silence within a transfer. Methods raise NotFound, Denied, Rejection, IntegrityError,
+    Unreachable, NotReady and TimedOut, each with a hint where there is something to do.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        token: str | None = None,
+        home: str | Path | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._asked = (endpoint, token, home)
+        self._target: Target | None = None
+        self._transport: Transport | None = None
+        self.timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close connections; safe to call twice."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    @property
+    def target(self) -> Target:
+        """Endpoint, token and home, resolved at the first use."""
+        if self._target is None:
+            self._target = choose_target(*self._asked)
+        return self._target
+
+    @property
+    def endpoint(self) -> str:
+        """The node's URL."""
+        return self.target.endpoint
+
+    @property
+    def transport(self) -> Transport:
+        """The HTTP side, made at the first use."""
+        if self._transport is None:
+            from mpisa.sdk.transport import Transport
+
+            self._transport = Transport(self.target, self.timeout)
+        return self._transport
+
+    # The node
+
+    async def ready(self) -> models.Readiness:
+        """Whether the node serves, and if not, what it waits for."""
+        return await self.transport.call(models.Readiness, "GET", "/readyz", also=(503,))
+
+    async def node(self) -> models.NodeInfo:
+        return await self.transport.call(models.NodeInfo, "GET", "/v1/node")
+
+    async def peers(self) -> tuple[models.Peer, ...]:
+        return (await self.transport.call(models.Peers, "GET", "/v1/peers")).peers
+
+    # The chain
+
+    async def head(self) -> models.ChainHead:
+        """The newest certified chain block, as the node tells it; `verify_chain` checks."""
+        return await self.transport.call(models.ChainHead, "GET", "/v1/chain/head")
+
+    async def genesis(self) -> models.GenesisDocument:
+        return await self.transport.call(models.GenesisDocument, "GET", "/v1/chain/genesis")
+
+    async def block(self, which: int | str) -> models.ChainBlock:
+        """A chain block by height or by header hash (hex)."""
+        return await self.transport.call(models.ChainBlock, "GET", f"/v1/chain/blocks/{_segment(str(which))}")
+
+    async def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
+        """Certified headers from a height on, ascending."""
+        query = {"from": str(first), "limit": str(limit)}
+        return await self.transport.call(models.HeaderPage, "GET", "/v1/chain/headers", query=query)
+
+    async def transaction(self, transaction_hash: str) -> models.Transaction:
+        return await self.transport.call(models.Transaction, "GET", f"/v1/transactions/{_segment(transaction_hash)}")
+
+    async def account(self, address: str) -> models.Account:
+        return await self.transport.call(models.Account, "GET", f"/v1/accounts/{_segment(address)}")
+
+    async def validators(self, height: int | None = None) -> models.Validators:
+        return await self.transport.call(models.Validators, "GET", "/v1/chain/validators", query=_at(height))
+
+    async def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
+        """A state entry by its key (bytes or hex), at the newest certified height unless one is named."""
+        return await self.transport.call(models.StateValue, "GET", f"/v1/chain/state/{_hex(key)}", query=_at(height))
+
+    async def proof(self, key: str | bytes, height: int | None = None) -> models.StateProof:
+        """The same with header, certificate, validators and map proof; see `mpisa.sdk.verify`."""
+        return await self.transport.call(models.StateProof, "GET", f"/v1/chain/proof/{_hex(key)}", query=_at(height))
+
+    async def submit(
+        self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
+    ) -> models.Transaction:
+        """Hand in a signed transaction and wait until it is accepted, ordered or certified.
+
+        A transaction that was ordered but rejected comes back with that status and its receipt. Handing in the same
+        bytes again is harmless: the node knows them by hash.
+        """
+        from mpisa.sdk.publishing import submit
+
+        return await submit(self.transport, raw if isinstance(raw, str) else raw.hex(), wait, timeout or self.timeout)
+
+    def events(self, last_event_id: int | None = None) -> AsyncIterator[models.Event]:
+        """Events as they happen; ends with an error when the node goes away. Close it with `aclose()`."""
+        from mpisa.sdk.events import stream_events
+
+        return stream_events(self.transport, last_event_id)
+
+    # Bytes
+
+    async def put(
+        self, path: str | Path, *, profile: str | None = None, progress: Progress | None = None
+    ) -> models.PutResult:
+        """Send a file or a directory; returns once the node holds every block durably and pinned."""
+        from mpisa.sdk.upload import put
+
+        return await put(self.transport, Path(path), profile=profile, progress=progress)
+
+    async def get(
+        self,
+        cid: str,
+        output: str | Path | BinaryIO,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> models.GetResult:
+        """Fetch a file or directory to `output`; every block is hashed here before it counts.
+
+        A path appears whole or not at all and is not overwritten unless asked; "-" and binary file objects take a
+        single file as it arrives, so only a return without error means that all of it was there.
+        """
+        from mpisa.sdk.download import get
+
+        sink = sys.stdout.buffer if output == "-" else output
+        return await get(self.transport, cid, sink, overwrite=overwrite, progress=progress)
+
+    async def stat(self, cid: str) -> models.BlobStat:
+        return await self.transport.call(models.BlobStat, "GET", f"/v1/blobs/{_segment(cid)}/stat")
+
+    async def ls(self, cid: str) -> tuple[models.Entry, ...]:
+        """The names in a directory."""
+        return (await self.transport.call(models.Entries, "GET", f"/v1/blobs/{_segment(cid)}/ls")).entries
+
+    async def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
+        """Keep a CID on this node, fetching what is missing."""
+        body = {"recursive": recursive, "name": name}
+        return await self.transport.call(models.Pin, "PUT", f"/v1/pins/{_segment(cid)}", body=body)
+
+    async def unpin(self, cid: str) -> None:
+        """Stop keeping a CID; NotFound when it isn't pinned."""
+        async with self.transport.stream("DELETE", f"/v1/pins/{_segment(cid)}", total=self.timeout):
+            return
+
+    async def pins(self) -> tuple[models.Pin, ...]:
+        """Every pin, fetched page by page."""
+        found: list[models.Pin] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": str(MAX_PAGE)} | ({"cursor": cursor} if cursor else {})
+            page = await self.transport.call(models.Pins, "GET", "/v1/pins", query=query)
+            found += page.pins
+            if page.next is None or page.next == cursor:
+                return tuple(found)
+            cursor = page.next
+
+    # Records, names, accounts
+
+    async def publish(
+        self,
+        path: str | Path,
+        *,
+        key: KeyLike = None,
+        kind: str = "model",
+        license: str | None = None,  # noqa: A002 - the word people know
+        inputs: Sequence[InputLike] = (),
+        supersedes: str | None = None,
+        name: str | None = None,
+        media_type: str | None = None,
+        profile: str | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> models.PublishResult:
+        """Put a file or directory and register it on the ledger; returns once the record is certified.
+
+        The record is built and signed here. Publishing the same bytes again replaces the record by an equal one, so a
+        publish that was interrupted may simply be repeated.
+        """
+        from mpisa.sdk import publishing
+
+        signer = publishing.load_key(key, self.target.home)
+        draft = publishing.Draft(kind, license, tuple(inputs), supersedes, name, media_type)
+        draft.validate()
+        stored = await self.put(path, profile=profile, progress=progress)
+        return await publishing.publish(self, signer, draft, stored, timeout or self.timeout)
+
+    async def artefacts(self, cursor: str | None = None, limit: int = 100) -> models.ArtefactPage:
+        """A page of all records; go on with its `next`."""
+        query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
+        return await self.transport.call(models.ArtefactPage, "GET", "/v1/artefacts", query=query)
+
+    async def artefact(self, cid: str) -> models.ArtefactRecords:
+        """Every record about a CID; NotFound when there is none."""
+        return await self.transport.call(models.ArtefactRecords, "GET", f"/v1/artefacts/{_segment(cid)}")
+
+    async def lineage(self, cid: str) -> models.Lineage:
+        """What a CID was made from, all the way down, and what was made from it directly."""
+        return await self.transport.call(models.Lineage, "GET", f"/v1/artefacts/{_segment(cid)}/lineage")
+
+    async def resolve(self, name: str) -> models.Name:
+        """What `owner/model@tag` points to; NotFound when nothing does."""
+        from mpisa.primitives.identifiers import ArtefactName
+
+        parsed = ArtefactName.parse(name)
+        path = f"/v1/names/{_segment(parsed.owner)}/{_segment(parsed.model)}"
+        return await self.transport.call(models.Name, "GET", path, query={"tag": parsed.tag})
+
+    async def set_name(self, name: str, cid: str | None, *, key: KeyLike = None) -> models.Transaction:
+        """Let `owner/model@tag` point to a CID; None removes it. The first use of an owner claims it."""
+        from mpisa.sdk import publishing
+
+        operation = publishing.set_name(name, cid)
+        return await publishing.transact(self, publishing.load_key(key, self.target.home), (operation,), self.timeout)
+
+    async def send(self, to: str, amount: int, *, key: KeyLike = None) -> models.Transaction:
+        """Transfer an amount (smallest unit) to an address."""
+        from mpisa.sdk import publishing
+
+        operation = publishing.transfer(to, amount)
+        return await publishing.transact(
+            self, publishing.load_key(key, self.target.home), (operation,), self.timeout, idempotent=False
+        )
+
+    async def faucet(
+        self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None
+    ) -> models.Transaction:
+        """On a devnet: create an amount for the key's own account, or for the address `to`."""
+        from mpisa.sdk import publishing
+
+        return await publishing.faucet(self, publishing.load_key(key, self.target.home), amount, to, self.timeout)
+
+    async def rotate_key(self, key: KeyLike, new_key: KeyLike) -> models.Transaction:
+        """Make `new_key` the key of the account that `key` holds; its address stays."""
+        from mpisa.sdk import publishing
+
+        home = self.target.home
+        return await publishing.rotate(
+            self, publishing.load_key(key, home), publishing.load_key(new_key, home), self.timeout
+        )
+
+    # Checking without trust
+
+    async def verify(
+        self, cid: str, *, publisher: str | None = None, genesis: str | Path | None = None
+    ) -> models.VerifyResult:
+        """Check a record's certificate and state proof on this machine.
+
+        `genesis` is a genesis document to trust (a file) or its hash (hex); without it that of the home is used, and
+        without that the node's own word, which the result's `trust` then says. Raises IntegrityError naming the check
+        that failed, NotFound when there is no record.
+        """
+        from mpisa.sdk.light import verify_artefact
+
+        return await verify_artefact(self, cid, publisher, genesis)
+
+    async def verify_chain(
+        self, *, genesis: str | Path | None = None, progress: Progress | None = None
+    ) -> models.ChainVerification:
+        """Check every header from genesis to the head on this machine; raises IntegrityError naming what failed."""
+        from mpisa.sdk.light import verify_chain
+
+        return await verify_chain(self, genesis, progress)
+
+
+def _segment(text: str) -> str:
+    """One path segment, whatever the text is."""
+    if not text or text in (".", ".."):
+        raise UsageError(f"expected an identifier, got {text!r}")
+    return quote(text, safe="")
+
+
+def _hex(key: str | bytes) -> str:
+    return _segment(key.hex() if isinstance(key, bytes) else key)
+
+
+def _at(height: int | None) -> dict[str, str]:
+    return {} if height is None else {"height": str(height)}
