@@ -1,8 +1,8 @@
 """How one node is set up: HOME/config.toml, read into frozen values and checked to the last key.
 
-Every unknown key, wrong type and value out of range raises InvalidConfig, which names the file, the key and what was expected.
-Ports of 0 mean a free one at start. Sizes are bytes, times milliseconds. Non-goals: the chain's own parameters, which live in the
-genesis document and the state.
+Every unknown key, wrong type and value out of range raises InvalidConfig, which names the file, the key and what was
+expected. Ports of 0 mean a free one at start. Sizes are bytes, times milliseconds. Non-goals: the chain's own
+parameters, which live in the genesis document and the state.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 import re
 import tomllib
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,19 +29,19 @@ _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{10,128}")
 _PEER_URL = re.compile(r"https://[A-Za-z0-9.\-\[\]:]{1,255}:[0-9]{1,5}")
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """A validator proposes and signs when the genesis names its keys; a follower only reads along."""
 
     VALIDATOR = "validator"
     FOLLOWER = "follower"
 
 
-class LogFormat(str, Enum):
+class LogFormat(StrEnum):
     JSON = "json"
     CONSOLE = "console"
 
 
-class LogLevel(str, Enum):
+class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -342,9 +342,9 @@ def _toml(value: object) -> str:
     return _quoted(str(value))
 
 
-def _lines(value: object, skip: tuple[str, ...] = ()) -> list[str]:
-    fields: Mapping[str, object] = {name: getattr(value, name) for name in type(value).__dataclass_fields__}  # type: ignore[attr-defined]
-    return [f"{name} = {_toml(item)}" for name, item in fields.items() if item is not None and name not in skip]
+def _lines(value: ApiConfig | Limits | LogConfig | PeerConfig | PeerEntry, skip: tuple[str, ...] = ()) -> list[str]:
+    pairs = ((name, getattr(value, name)) for name in type(value).__dataclass_fields__ if name not in skip)
+    return [f"{name} = {_toml(item)}" for name, item in pairs if item is not None]
 
 
 def write_config(file: Path, config: NodeConfig) -> None:

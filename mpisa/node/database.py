@@ -1,8 +1,9 @@
 """LevelDB as the node needs it: checked on every read, one batch a logical write, and able to outlive a full disk.
 
-LevelDB finds a flipped bit only when told to look (paranoid_checks, verify_checksums), and after a failed write its handle
-stays broken even when there is space again: `write` then reopens it once and tries again, and raises DiskFull when that fails
-too. Reads may come from any thread; writes come from one thread at a time. Non-goals: transactions, schemas.
+LevelDB finds a flipped bit only when told to look (paranoid_checks, verify_checksums), and after a failed write its
+handle stays broken even when there is space again: `write` then reopens it once and tries again, and raises DiskFull
+when that fails too. Reads may come from any thread; writes come from one thread at a time. Non-goals: transactions,
+schemas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What happens in a node, told to whoever listens.
 
-Each subscriber has its own queue of a named bound. Publishing never waits: a subscriber that is too slow loses its oldest
-events and sees one event of kind gap with the number lost, so it knows to read the state again. Event ids rise by one.
+Each subscriber has its own queue of a named bound. Publishing never waits: a subscriber that is too slow loses its
+oldest events and sees one event of kind gap with the number lost, so it knows to read the state again. Event ids rise
+by one.
 """
 
 from __future__ import annotations

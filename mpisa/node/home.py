@@ -111,7 +111,7 @@ class Home:
             raise InvalidConfig(f"{self.genesis_file}: not UTF-8 text at byte {error.start}") from None
 
     def read_key(self, name: str, passphrase: bytes | None = None) -> PrivateKey:
-        """One of the node's keys. Raises NotFound, InvalidConfig for a wrong kind or loose permissions, or its own errors."""
+        """One of the node's keys. Raises NotFound, or InvalidConfig for a wrong kind or loose permissions."""
         file = self.keys / f"{name}.json"
         try:
             status = file.stat()

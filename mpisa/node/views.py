@@ -1,14 +1,14 @@
 """What a node shows of itself: frozen values that the API, the command line and the devnet read.
 
-Times are milliseconds since the Unix epoch, sizes are bytes. `ordered` means committed by the DAG, `certified` means executed
-and signed by a quorum; a light client accepts only the second. Nothing here does I/O, so a fake node in a test builds the same
-values.
+Times are milliseconds since the Unix epoch, sizes are bytes. `ordered` means committed by the DAG, `certified` means
+executed and signed by a quorum; a light client accepts only the second. Nothing here does I/O, so a fake node in a
+test builds the same values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.record import StoredRecord
 
 
-class WaitFor(str, Enum):
+class WaitFor(StrEnum):
     """How long `Node.submit` waits: pool accepted it, the DAG ordered it, or a quorum certified its block."""
 
     ACCEPTED = "accepted"
@@ -29,7 +29,7 @@ class WaitFor(str, Enum):
     CERTIFIED = "certified"
 
 
-class TransactionState(str, Enum):
+class TransactionState(StrEnum):
     """Where a transaction stands. `rejected` is final and never changes the ledger beyond nonce and fee."""
 
     ACCEPTED = "accepted"
@@ -38,7 +38,7 @@ class TransactionState(str, Enum):
     REJECTED = "rejected"
 
 
-class EventKind(str, Enum):
+class EventKind(StrEnum):
     """Kinds of `Event`; the value is the name of the server-sent event."""
 
     BLOCK = "block"
@@ -164,7 +164,7 @@ class EntryView:
 
 @dataclass(frozen=True, slots=True)
 class StatView:
-    """`kind`: file, directory, symlink or raw; `size`: bytes of content; `dag_size`: bytes with structure; `blocks`: links."""
+    """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links."""
 
     cid: Cid
     kind: str
@@ -200,7 +200,7 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`id` rises by one an event; a subscriber too slow for its bound sees one event of kind gap with the number lost."""
+    """`id` rises by one an event; a subscriber that is too slow sees one event of kind gap with the number lost."""
 
     id: int
     kind: EventKind

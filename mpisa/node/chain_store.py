@@ -1,0 +1,370 @@
+"""What one node keeps of the chain, on disk and in memory.
+
+Headers, bodies, receipts, state values, indices and the engine's cursor of one chain block are ONE synced batch;
+whatever happens, the store shows the state after a whole number of chain blocks. The state map lives in memory: it is
+built from the values at start, and the roots of the last RECENT_HEIGHTS stay for proofs (older values come from undo
+entries, kept as long). A height is written once: a different header for it is refused, so that nothing can make this
+node sign twice.
+
+Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
+receipts | t hash -> height, index, final | s state key -> value | u height -> undo | d input CID, record key | m
+cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpisa.node.database import Change, Database, prefix_end
+from mpisa.primitives import codec, merkle
+from mpisa.primitives.errors import InvalidConfig, NotFound, Rejection, StoreDamaged
+from mpisa.primitives.header import (
+    Certificate,
+    Header,
+    decode_header,
+    encode_header,
+    header_hash,
+)
+from mpisa.primitives.receipt import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+RECENT_HEIGHTS = 128
+MAX_BODY_BYTES = 64 << 20
+MAX_UNDO_BYTES = 64 << 20
+STORE_VERSION = b"1"
+
+_HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
+_TRANSACTION, _STATE, _UNDO, _DERIVED, _META = b"t", b"s", b"u", b"d", b"m"
+_CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionPlace:
+    """Where a transaction was executed. `final`: its nonce was used, so no later outcome can replace this one."""
+
+    height: int
+    index: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedBlock:
+    """Everything that one chain block changes. `links`: (input CID bytes, record key) pairs for the lineage index."""
+
+    header: Header
+    transactions: tuple[bytes, ...]
+    receipts: tuple[Receipt, ...]
+    changes: tuple[tuple[bytes, bytes | None], ...]
+    links: tuple[tuple[bytes, bytes], ...]
+    cursor: bytes
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+class ChainStore:
+    """See the module. Reads come from the loop's thread; `commit` may run in a worker thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._roots: dict[int, merkle.MapNode | None] = {}
+        self._undo: dict[int, dict[bytes, bytes | None]] = {}
+        self._height = 0
+        self._certified = 0
+        self._headers: dict[int, Header] = {}
+        self._hashes: dict[int, bytes] = {}
+
+    @classmethod
+    def open(cls, path: Path, genesis: Header, genesis_state: Mapping[bytes, bytes], genesis_hash: bytes) -> ChainStore:
+        """Opens or begins the store. Raises StoreDamaged, StoreBusy, or InvalidConfig for another genesis."""
+        database = Database(path)
+        try:
+            store = cls(database)
+            found = database.get(_GENESIS)
+            if found is None:
+                store._begin(genesis, genesis_state, genesis_hash)
+            elif found != genesis_hash:
+                raise InvalidConfig(
+                    f"{path} holds the chain of genesis {found.hex()}, but genesis.json is {genesis_hash.hex()}",
+                    hint="restore the genesis.json this home was made with, or start with an empty home",
+                )
+            store._load(path)
+        except BaseException:
+            database.close()
+            raise
+        return store
+
+    def _begin(self, genesis: Header, state: Mapping[bytes, bytes], genesis_hash: bytes) -> None:
+        changes: list[Change] = [(_STATE + key, value) for key, value in state.items()]
+        changes += [
+            (_HEADER + _number(0), encode_header(genesis)),
+            (_HASH + header_hash(genesis), _number(0)),
+            (_BODY + _number(0), codec.encode(())),
+            (_RECEIPTS + _number(0), codec.encode(())),
+            (_GENESIS, genesis_hash),
+            (_VERSION, STORE_VERSION),
+        ]
+        self._db.write(changes, sync=True)
+
+    def _load(self, path: Path) -> None:
+        newest = self._db.scan(_HEADER, prefix_end(_HEADER), limit=1, reverse=True)
+        if not newest:
+            raise self._damage(path, "there is no header")
+        self._height = int.from_bytes(newest[0][0][1:], "big")
+        items = self._read_state()
+        root = merkle.build(items)
+        header = self.header(self._height)
+        if merkle.root_hash(root) != header.state_root:
+            raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
+        self._roots[self._height] = root
+        for key, value in self._db.scan(_UNDO, prefix_end(_UNDO)):
+            self._undo[int.from_bytes(key[1:], "big")] = _decode_undo(value)
+        certified = self._db.scan(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
+        self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
+
+    def _read_state(self) -> dict[bytes, bytes]:
+        items: dict[bytes, bytes] = {}
+        start, stop = _STATE, prefix_end(_STATE)
+        while True:
+            page = self._db.scan(start, stop)
+            if not page:
+                return items
+            items.update((key[1:], value) for key, value in page)
+            start = page[-1][0] + b"\0"
+
+    @staticmethod
+    def _damage(path: Path, what: str) -> StoreDamaged:
+        return StoreDamaged(
+            f"{path} is damaged: {what}", hint=f"stop the node, remove {path} and start again: it syncs from its peers"
+        )
+
+    @property
+    def height(self) -> int:
+        """The latest executed height; 0 is genesis."""
+        return self._height
+
+    @property
+    def certified_height(self) -> int:
+        """The latest height with a certificate; 0 until there is one."""
+        return self._certified
+
+    @property
+    def cursor(self) -> bytes | None:
+        """What the engine needs to go on from the latest executed commit."""
+        return self._db.get(_CURSOR)
+
+    def header(self, height: int) -> Header:
+        """Raises NotFound."""
+        cached = self._headers.get(height)
+        if cached is not None:
+            return cached
+        raw = self._db.get(_HEADER + _number(height)) if 0 <= height < 1 << 63 else None
+        if raw is None:
+            raise NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
+        header = decode_header(raw)
+        self._remember(height, header)
+        return header
+
+    def _remember(self, height: int, header: Header) -> None:
+        if len(self._headers) >= RECENT_HEIGHTS:
+            oldest = next(iter(self._headers))
+            self._headers.pop(oldest, None)
+            self._hashes.pop(oldest, None)
+        self._headers[height] = header
+        self._hashes[height] = header_hash(header)
+
+    def hash_at(self, height: int) -> bytes:
+        """The header hash at a height. Raises NotFound."""
+        header = self.header(height)
+        return self._hashes.get(height) or header_hash(header)
+
+    def reread_header(self, height: int) -> Header:
+        """The header as the disk has it now, past every cache: what is signed is what was stored."""
+        raw = self._db.get(_HEADER + _number(height))
+        if raw is None:
+            raise NotFound(f"there is no chain block at height {height}")
+        return decode_header(raw)
+
+    def height_of(self, block_hash: bytes) -> int:
+        """Raises NotFound."""
+        raw = self._db.get(_HASH + block_hash)
+        if raw is None:
+            raise NotFound(f"there is no chain block with hash {block_hash.hex()}")
+        return int.from_bytes(raw, "big")
+
+    def certificate(self, height: int) -> Certificate | None:
+        """None for genesis and while the block is ordered only."""
+        raw = self._db.get(_CERTIFICATE + _number(height))
+        return None if raw is None else Certificate.decode(raw)
+
+    def missing_certificates(self, limit: int) -> list[int]:
+        """Heights below the latest certified one without a certificate of their own, lowest first."""
+        found = {int.from_bytes(key[1:], "big") for key, _ in self._recent_certificates(RECENT_HEIGHTS)}
+        low = max(1, self._certified - RECENT_HEIGHTS + 1)
+        return [height for height in range(low, self._certified) if height not in found][:limit]
+
+    def _recent_certificates(self, count: int) -> list[tuple[bytes, bytes]]:
+        return self._db.scan(
+            _CERTIFICATE + _number(max(0, self._certified - count)), prefix_end(_CERTIFICATE), limit=count + 1
+        )
+
+    def transactions(self, height: int) -> tuple[bytes, ...]:
+        """Signed transactions of a chain block, in order. Raises NotFound."""
+        return self._list(_BODY, height)
+
+    def receipts(self, height: int) -> tuple[Receipt, ...]:
+        """Outcomes, same order as the transactions. Raises NotFound."""
+        return tuple(Receipt.decode_stored(raw) for raw in self._list(_RECEIPTS, height))
+
+    def _list(self, kind: bytes, height: int) -> tuple[bytes, ...]:
+        raw = self._db.get(kind + _number(height)) if 0 <= height < 1 << 63 else None
+        if raw is None:
+            raise NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
+        items = codec.expect_tuple(codec.decode(raw, max_bytes=MAX_BODY_BYTES), "chain block")
+        return tuple(codec.expect_bytes(item, "chain block item") for item in items)
+
+    def place(self, transaction_hash: bytes) -> TransactionPlace | None:
+        """Where a transaction was executed first; a final outcome replaces one that wasn't."""
+        raw = self._db.get(_TRANSACTION + transaction_hash)
+        if raw is None:
+            return None
+        return TransactionPlace(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:12], "big"), raw[12:] == b"\1")
+
+    def get(self, key: bytes) -> bytes | None:
+        """A state value after the latest executed chain block (ledger.state.StateView)."""
+        return self._db.get(_STATE + key)
+
+    def value_at(self, key: bytes, height: int) -> bytes | None:
+        """A state value after a recent chain block. Raises NotFound for a height that is too old or not there."""
+        self._require_recent(height)
+        later = height + 1
+        while (undo := self._undo.get(later)) is not None:  # one beyond our height while a commit is being written
+            if key in undo:
+                return undo[key]
+            later += 1
+        return self.get(key)
+
+    def map_at(self, height: int) -> merkle.MapNode | None:
+        """The state map after a recent chain block. Raises NotFound as value_at."""
+        self._require_recent(height)
+        known = min(known for known in list(self._roots) if known >= height)
+        node = self._roots[known]
+        for later in range(known, height, -1):
+            node = merkle.update(node, self._undo[later].items())
+            self._roots[later - 1] = node
+        return node
+
+    def _require_recent(self, height: int) -> None:
+        oldest = self._height
+        while oldest > 0 and oldest in self._undo:
+            oldest -= 1
+        if not oldest <= height <= self._height:
+            raise NotFound(
+                f"the state at height {height} isn't kept, only from {oldest} to {self._height}",
+                hint=f"ask for a height from {oldest} to {self._height}",
+            )
+
+    def scan_state(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """State entries under a prefix in key order, behind the key `after`."""
+        start = _STATE + (prefix if after is None else after + b"\0")
+        return [(key[1:], value) for key, value in self._db.scan(start, prefix_end(_STATE + prefix), limit=limit)]
+
+    def derived(self, cid: bytes, limit: int) -> list[bytes]:
+        """Keys of records that named this CID as an input (some may have been replaced since)."""
+        prefix = _DERIVED + len(cid).to_bytes(2, "big") + cid
+        return [key[len(prefix) :] for key, _ in self._db.scan(prefix, prefix_end(prefix), limit=limit)]
+
+    def preview_root(self, changes: Iterable[tuple[bytes, bytes | None]]) -> merkle.MapNode | None:
+        """The state map as it would be after these changes; the store stays as it is."""
+        return merkle.update(self._roots[self._height], changes)
+
+    def commit(self, block: ExecutedBlock, root: merkle.MapNode | None) -> None:
+        """Makes a chain block durable, all of it or nothing. Raises DiskFull, then nothing has changed."""
+        header = block.header
+        assert header.height == self._height + 1, "chain blocks are committed in order"
+        assert merkle.root_hash(root) == header.state_root, "the map given is the one of the header"
+        undo = {key: self.get(key) for key, _ in block.changes}
+        batch = self._batch(block, undo)
+        self._undo[header.height] = undo  # first: a reader of the old height then never sees a new value
+        try:
+            self._db.write(batch, sync=True)
+        except BaseException:
+            del self._undo[header.height]
+            raise
+        self._roots[header.height] = root
+        self._remember(header.height, header)
+        self._height = header.height
+        self._undo.pop(header.height - RECENT_HEIGHTS, None)
+        self._roots.pop(header.height - RECENT_HEIGHTS, None)
+
+    def _batch(self, block: ExecutedBlock, undo: Mapping[bytes, bytes | None]) -> list[Change]:
+        header, height = block.header, _number(block.header.height)
+        batch: list[Change] = [(_STATE + key, value) for key, value in block.changes]
+        batch += [(_DERIVED + len(cid).to_bytes(2, "big") + cid + key, b"") for cid, key in block.links]
+        batch += self._places(block.receipts, header.height)
+        batch += [
+            (_HEADER + height, encode_header(header)),
+            (_HASH + header_hash(header), height),
+            (_BODY + height, codec.encode(block.transactions)),
+            (_RECEIPTS + height, codec.encode(tuple(receipt.encode_stored() for receipt in block.receipts))),
+            (_UNDO + height, _encode_undo(undo)),
+            (_CURSOR, block.cursor),
+        ]
+        if header.height > RECENT_HEIGHTS:
+            batch.append((_UNDO + _number(header.height - RECENT_HEIGHTS), None))
+        return batch
+
+    def _places(self, receipts: Sequence[Receipt], height: int) -> list[Change]:
+        fresh: dict[bytes, TransactionPlace] = {}
+        for index, receipt in enumerate(receipts):
+            before = fresh.get(receipt.tx_hash) or self.place(receipt.tx_hash)
+            if before is None or (receipt.nonce_used and not before.final):
+                fresh[receipt.tx_hash] = TransactionPlace(height, index, receipt.nonce_used)
+        return [
+            (
+                _TRANSACTION + key,
+                _number(place.height) + place.index.to_bytes(4, "big") + (b"\1" if place.final else b"\0"),
+            )
+            for key, place in fresh.items()
+        ]
+
+    def move_cursor(self, cursor: bytes) -> None:
+        """Records a commit that made no chain block. Not synced: losing it only means to replay it."""
+        self._db.write([(_CURSOR, cursor)], sync=False)
+
+    def add_certificate(self, height: int, certificate: Certificate) -> bool:
+        """Keeps the first certificate of a height; False when there is one already. Not synced: peers have it too."""
+        key = _CERTIFICATE + _number(height)
+        if self._db.get(key) is not None:
+            return False
+        self._db.write([(key, certificate.encode())], sync=False)
+        self._certified = max(self._certified, height)
+        return True
+
+    def close(self) -> None:
+        """Harmless when closed already."""
+        self._db.close()
+
+
+def _encode_undo(undo: Mapping[bytes, bytes | None]) -> bytes:
+    return codec.encode(tuple((key, value) for key, value in undo.items()))
+
+
+def _decode_undo(raw: bytes) -> dict[bytes, bytes | None]:
+    try:
+        undo: dict[bytes, bytes | None] = {}
+        for item in codec.expect_tuple(codec.decode(raw, max_bytes=MAX_UNDO_BYTES), "undo"):
+            key, value = codec.expect_tuple(item, "undo entry", length=2)
+            undo[codec.expect_bytes(key, "undo key")] = (
+                None if value is None else codec.expect_bytes(value, "undo value")
+            )
+    except Rejection as rejection:
+        raise StoreDamaged(
+            f"an undo entry is damaged: {rejection}", hint="remove the ledger and sync again"
+        ) from rejection
+    return undo
