@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devnet import health, state
-from devnet.launch import Serve, fork_node, last_lines, prepare_to_fork
+from devnet.launch import LOGS, Serve, fork_node, last_lines, prepare_to_fork
 from devnet.plan import Plan
 from devnet.process import ProcessIdentity, is_alive, terminate, wait_gone
 from devnet.state import Manifest
@@ -112,7 +112,7 @@ def _failed(node: state.DevnetNode, what: str) -> NotReady:
     lines = "\n".join(f"  {line}" for line in last_lines(node.home)) or "  (its log is empty)"
     return NotReady(
         f"{node.name} {what}; nothing that was started is left running. The end of its log:\n{lines}",
-        hint=f"the whole log: {node.home / 'node.log'}",
+        hint=f"the whole log: {node.home / LOGS[1]}",
     )
 
 

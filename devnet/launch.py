@@ -1,9 +1,9 @@
 """Forking nodes from one parent that has imported the libraries once.
 
 Importing takes seconds, forking milliseconds, and forked nodes share the imported pages. The parent must have one
-thread only and no event loop. The child leaves the parent's session (so that Ctrl-C reaches the parent alone), its standard
-streams become its log file, and every other descriptor it inherited is closed: a caller reading our stdout through a
-pipe would otherwise wait for the nodes.
+thread only and no event loop. The child leaves the parent's session (so that Ctrl-C reaches the parent alone), its
+standard streams become its log file, and every other descriptor it inherited is closed: a caller reading our stdout
+through a pipe would otherwise wait for the nodes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pathlib import Path
 
 from devnet.process import ProcessIdentity, identify, thread_count
 
-LOG = "node.log"
+LOGS = ("log/output.log", "log/node.log")
+"""What the process itself printed (a traceback, say), and what the node logs and rotates."""
+
 Serve = Callable[[Path], None]
 """Runs the node of a home until it is told to stop."""
 
@@ -35,7 +37,7 @@ def prepare_to_fork() -> None:
 
 
 def fork_node(name: str, home: Path, serve: Serve) -> ProcessIdentity:
-    """Start one node in a child process; its output goes to HOME/node.log."""
+    """Start one node in a child process; its output goes to HOME/log."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -52,7 +54,7 @@ def _become_node(name: str, home: Path, serve: Serve) -> None:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _redirect(home / LOG)
+        _redirect(home / LOGS[0])
         ctypes.CDLL(None).prctl(_PR_SET_NAME, f"mpisa-{name}".encode()[:15], 0, 0, 0)
         serve(home)
         code = 0
@@ -68,6 +70,7 @@ def _become_node(name: str, home: Path, serve: Serve) -> None:
 
 def _redirect(log: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
+    log.parent.mkdir(exist_ok=True)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
     os.dup2(output, 1)
@@ -77,12 +80,16 @@ def _redirect(log: Path) -> None:
 
 
 def last_lines(home: Path, count: int = 15, *, max_bytes: int = 16_384) -> tuple[str, ...]:
-    """The end of a node's log."""
+    """The end of a node's log, with what its process printed after it."""
+    return (*_tail(home / LOGS[1], count, max_bytes), *_tail(home / LOGS[0], count, max_bytes))
+
+
+def _tail(file: Path, count: int, max_bytes: int) -> tuple[str, ...]:
     try:
-        with (home / LOG).open("rb") as stream:
+        with file.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - max_bytes))
             text = stream.read(max_bytes).decode(errors="replace")
     except FileNotFoundError:
         return ()
-    return tuple(text.splitlines()[-count:])
+    return tuple(text.splitlines()[-count:]) if count else ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devnet import state
-from devnet.launch import LOG, last_lines
+from devnet.launch import LOGS, last_lines
 from mpisa.primitives.errors import NotFound
 
 _POLL_S = 0.2
@@ -21,31 +21,31 @@ def read(home: Path, name: str | None, lines: int, *, follow: bool) -> Iterator[
     if name is not None and name not in nodes:
         raise NotFound(f"the devnet in {home} has no node named {name!r}", hint=f"its nodes: {', '.join(nodes)}")
     chosen = {name: nodes[name]} if name is not None else nodes
-    positions = {node: _size(path) for node, path in chosen.items()}
+    positions = {(node, path / log): _size(path / log) for node, path in chosen.items() for log in LOGS}
     for node, path in chosen.items():
-        for line in last_lines(path, lines, max_bytes=_TAIL_BYTES) if lines else ():
+        for line in last_lines(path, lines, max_bytes=_TAIL_BYTES):
             yield node, line
     while follow:
         time.sleep(_POLL_S)
-        for node, path in chosen.items():
-            added, positions[node] = _read_from(path, positions[node])
+        for (node, file), position in positions.items():
+            added, positions[node, file] = _read_from(file, position)
             for line in added:
                 yield node, line
 
 
-def _size(home: Path) -> int:
+def _size(file: Path) -> int:
     try:
-        return (home / LOG).stat().st_size
+        return file.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def _read_from(home: Path, position: int) -> tuple[list[str], int]:
-    """Whole lines after `position`, and where to go on; a log that shrank is read from its beginning."""
-    if _size(home) < position:
+def _read_from(file: Path, position: int) -> tuple[list[str], int]:
+    """Whole lines after `position`, and where to go on; a file that shrank (it was rotated) is read from its start."""
+    if _size(file) < position:
         position = 0
     try:
-        with (home / LOG).open("rb") as stream:
+        with file.open("rb") as stream:
             stream.seek(position)
             data = stream.read(_TAIL_BYTES)
     except FileNotFoundError:

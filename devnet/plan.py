@@ -13,6 +13,7 @@ ACCOUNT_NAMES = ("alice", "bob", "carol", "dave", "eve", "frank", "grace", "heid
 DEFAULT_ACCOUNTS = 3
 DEFAULT_CHAIN_ID = "mpisa-devnet"
 ACCOUNT_BALANCE = 1_000_000_000_000
+FAUCET_LIMIT = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import click
 
 from mpisa.cli.settings import current
 
-Progress = Callable[[int], None]
-"""Called with the number of bytes done since the last call."""
+Progress = Callable[[int, int | None], None]
+"""Called with what is done, and the total where it is known."""
 
 
 def emit(data: Any, text: str | Callable[[], str] | None = None) -> None:
@@ -88,7 +88,7 @@ def progress(label: str, total: int | None) -> Iterator[Progress]:
     """A bar with rate and remaining time while bytes move; yields the function that advances it."""
     settings = current()
     if settings.quiet or settings.json or not sys.stderr.isatty():
-        yield lambda _count: None
+        yield lambda _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -103,4 +103,4 @@ def progress(label: str, total: int | None) -> Iterator[Progress]:
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole or total)

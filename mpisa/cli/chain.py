@@ -1,0 +1,187 @@
+"""`mpisa chain`: the ledger, read and checked. `verify` and `decide` trust no node; `decide` needs none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpisa.cli import names
+from mpisa.cli.commands import group
+from mpisa.cli.render import emit, emit_line, fields, note, plain, table
+from mpisa.cli.settings import current
+from mpisa.primitives.errors import MpisaError, UsageError
+
+if TYPE_CHECKING:
+    from mpisa.sdk.models import ChainBlock
+
+MAX_CASE_BYTES = 256 << 20
+
+
+@group("chain", examples=("mpisa chain head", "mpisa chain verify", "mpisa chain watch"))
+def chain() -> None:
+    """The ledger."""
+
+
+@chain.command("head", examples=("mpisa chain head", "mpisa chain head --json"))
+def head() -> None:
+    """The newest chain block and how far ordering is."""
+    with current().client() as client:
+        found = client.head()
+    emit(found.to_dict(), lambda: fields(found.to_dict()))
+
+
+@chain.command("block", examples=("mpisa chain block 12", "mpisa chain block HASH --json"))
+@click.argument("which", metavar="HEIGHT|HASH")
+def block(which: str) -> None:
+    """A chain block: header, certificate, transactions and their outcomes."""
+    with current().client() as client:
+        found = client.block(int(which) if which.isdigit() and len(which) < 20 else which)
+    emit(found.to_dict(), lambda: _block_text(found))
+
+
+def _block_text(found: ChainBlock) -> str:
+    data = found.to_dict()
+    receipts = [(r.tx, r.status, r.reason or "", r.detail) for r in found.receipts]
+    for name in ("header", "certificate", "transactions", "receipts"):
+        data.pop(name, None)
+    text = fields(data)
+    return f"{text}\n\n{table(receipts, ('transaction', 'outcome', 'reason', 'detail'))}" if receipts else text
+
+
+@chain.command("tx", examples=("mpisa chain tx HASH", "mpisa chain tx HASH --json"))
+@click.argument("transaction_hash", metavar="HASH")
+def tx(transaction_hash: str) -> None:
+    """Where a transaction stands and what came of it."""
+    with current().client() as client:
+        found = client.transaction(transaction_hash)
+    emit(found.to_dict(), lambda: fields(found.to_dict()))
+
+
+@chain.command("account", examples=("mpisa chain account alice", "mpisa chain account 0x... --json"))
+@click.argument("who", metavar="ADDRESS|NAME")
+def account(who: str) -> None:
+    """Balance, nonce and key of an account."""
+    settings = current()
+    with settings.client() as client:
+        found = client.account(names.address_of(settings.home_or_default(), who))
+    emit(found.to_dict(), lambda: fields(found.to_dict()))
+
+
+@chain.command("validators", examples=("mpisa chain validators", "mpisa chain validators --height 10 --json"))
+@click.option("--height", type=click.IntRange(min=0), help="In force at this height.  [default: now]")
+def validators(height: int | None) -> None:
+    """Who certifies, with what power."""
+    with current().client() as client:
+        found = client.validators(height)
+    rows = [(v.name, v.address, v.power) for v in found.validators]
+    emit(found.to_dict(), lambda: table(rows, ("name", "address", "power")))
+
+
+@chain.command("state", examples=("mpisa chain state account:0x...", "mpisa chain state name:alice/demo@v1 --json"))
+@click.argument("key")
+@click.option("--height", type=click.IntRange(min=0), help="As of this height.  [default: now]")
+def state(key: str, height: int | None) -> None:
+    """One entry of the state, as the node says (see `proof` for evidence).
+
+    KEY is hex, or account:ADDRESS, name:OWNER/MODEL@TAG, owner:OWNER, record:CID:PUBLISHER, validator:ADDRESS,
+    parameters.
+    """
+    with current().client() as client:
+        found = client.state(names.state_key(key), height)
+    emit(found.to_dict(), lambda: fields(found.to_dict()))
+
+
+@chain.command("proof", examples=("mpisa chain proof name:alice/demo@v1 --json", "mpisa chain proof account:0x..."))
+@click.argument("key")
+@click.option("--height", type=click.IntRange(min=0), help="Under this height's header.  [default: latest certified]")
+def proof(key: str, height: int | None) -> None:
+    """An entry of the state, or its absence, with all a light client needs to check it. KEY as for `state`."""
+    with current().client() as client:
+        found = client.proof(names.state_key(key), height)
+    emit(found.to_dict(), lambda: fields(found.to_dict()))
+
+
+@chain.command("verify", examples=("mpisa chain verify", "mpisa chain verify --genesis genesis.json --json"))
+@click.option(
+    "--genesis",
+    type=click.Path(path_type=Path),
+    help="Genesis document to trust.  [default: the home's, else the node's]",
+)
+def verify(genesis: Path | None) -> None:
+    """Check every header's link and certificate from genesis on, here."""
+    with current().client() as client:
+        found = client.verify_chain(genesis=genesis)
+    data = {"height": found.height, "headers_checked": found.headers_checked, "valid": found.valid}
+    emit(data, f"valid: {found.headers_checked} headers up to height {found.height}, certificates checked here")
+    note(f"genesis {found.genesis_hash}; {found.trust}")
+
+
+@chain.command("decide", examples=("mpisa chain decide dag.json --json", "mpisa chain decide - < dag.json"))
+@click.argument("path", metavar="FILE")
+def decide(path: str) -> None:
+    """Replay a DAG through the commit rule and print what it decides and commits; needs no node.
+
+    FILE holds one case or {"cases": [...]}; then the answer is a list in the same order.
+    """
+    body = _read_case(path)
+    cases = body.get("cases")
+    if cases is None:
+        answer: Any = _decide(body, path)
+    elif isinstance(cases, list):
+        answer = [_decide(case, f"{path}: case {at}") for at, case in enumerate(cases)]
+    else:
+        raise UsageError(f"{path}: cases: expected a list, found {type(cases).__name__}")
+    emit(answer, lambda: json.dumps(answer, indent=2))
+
+
+def _read_case(path: str) -> dict[str, Any]:
+    if path == "-":
+        data = sys.stdin.buffer.read(MAX_CASE_BYTES + 1)
+    else:
+        with Path(path).open("rb") as stream:
+            data = stream.read(MAX_CASE_BYTES + 1)
+    if len(data) > MAX_CASE_BYTES:
+        raise UsageError(f"{path}: longer than {MAX_CASE_BYTES} bytes")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise UsageError(f"{path}: expected a JSON object, found {type(body).__name__}")
+    return body
+
+
+def _decide(case: Any, where: str) -> dict[str, Any]:
+    from consensus.replay import decide_case
+
+    if not isinstance(case, dict):
+        raise UsageError(f"{where}: expected a JSON object, found {type(case).__name__}")
+    try:
+        return decide_case(case)
+    except MpisaError as error:
+        raise UsageError(f"{where}: {error}", hint=error.hint) from None
+    except KeyError as error:
+        raise UsageError(f"{where}: {error} is missing or names nothing") from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"{where}: malformed: {error}") from None
+
+
+@chain.command("watch", examples=("mpisa chain watch", "mpisa chain watch --count 5 --json"))
+@click.option("--count", type=click.IntRange(min=1), help="Stop after that many events.")
+@click.option("--kind", "kinds", multiple=True, help="Only events of this kind; may be repeated.")
+def watch(count: int | None, kinds: tuple[str, ...]) -> None:
+    """Events as they happen: blocks, certificates, transactions, peers, pins. Ctrl-C ends it."""
+    shown = 0
+    with current().client() as client:
+        for event in client.events():
+            if kinds and event.kind not in kinds:
+                continue
+            about = "  ".join(f"{name}={plain(value)}" for name, value in event.data.items())
+            emit_line({"id": event.id, "kind": event.kind, "data": event.data}, f"{event.kind:<12}{about}")
+            shown += 1
+            if shown == count:
+                return

@@ -1,0 +1,108 @@
+"""From what people type to what the SDK takes: names or CIDs, accounts, inputs, state keys."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpisa.primitives.errors import NotFound, Rejection, UsageError
+
+if TYPE_CHECKING:
+    from mpisa.sdk.client import Client
+
+_KEY_FORMS = (
+    "hex, account:ADDRESS, name:OWNER/MODEL@TAG, owner:OWNER, record:CID:PUBLISHER, validator:ADDRESS, parameters"
+)
+
+
+_RELATIONS = {"base-model": "finetune", "dataset": "train", "code": "run"}
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """What the artefact's own files say about it."""
+
+    kind: str | None = None
+    license: str | None = None
+
+
+def cid_of(client: Client, what: str) -> str:
+    """A CID as it is; `owner/model@tag` resolved by the node."""
+    if "/" in what:
+        return client.resolve(what).cid
+    from mpisa.primitives.cid import Cid
+
+    try:
+        Cid.parse(what)
+    except Rejection as error:
+        raise UsageError(
+            f"{what!r} is neither a CID nor a name: {error.detail}", hint="a name looks like owner/model@tag"
+        ) from None
+    return what
+
+
+def key_choice(account: str | None, key_file: Path | None) -> str | Path | None:
+    """The account that signs: a key file, a name of this home, or None for the default."""
+    if account is not None and key_file is not None:
+        raise UsageError("--account and --key exclude each other", hint="leave one out")
+    if key_file is not None and not key_file.is_file():
+        raise NotFound(f"no such key file: {key_file}", hint="`mpisa wallet ls` lists accounts")
+    return key_file or account
+
+
+def parse_input(text: str) -> dict[str, str]:
+    """ROLE:CID, or ROLE/RELATION:CID; the relation follows from the role where it is not given."""
+    label, separator, cid = text.partition(":")
+    role, _, relation = label.partition("/")
+    if not separator or not role or not cid:
+        raise UsageError(f"--input {text!r}: expected ROLE:CID", hint="for example --input dataset:bafy...")
+    return {"role": role, "relation": relation or _RELATIONS.get(role, "uses"), "cid": cid}
+
+
+def draft(path: Path) -> Drafted:
+    """Kind and licence out of the artefact's card."""
+    try:
+        provenance = importlib.import_module("mpisa.provenance")
+    except ModuleNotFoundError:
+        return Drafted()
+    found = provenance.draft(path)
+    return Drafted(kind=found.kind, license=found.license)
+
+
+def address_of(home: Path, who: str) -> str:
+    """An address as it is; an account's name through its key file in the home."""
+    from mpisa.primitives.identifiers import format_address, parse_address
+
+    if who.startswith("0x"):
+        return format_address(parse_address(who))
+    from mpisa.sdk import wallet
+
+    return wallet.find(home, who).address
+
+
+def state_key(text: str) -> bytes:
+    """The key of a state entry, from hex or from one of the readable forms."""
+    from mpisa.primitives import state_keys
+    from mpisa.primitives.cid import Cid
+    from mpisa.primitives.identifiers import ArtefactName, parse_address
+
+    form, _, rest = text.partition(":")
+    if form == "parameters" and not rest:
+        return state_keys.parameters_key()
+    if form == "account":
+        return state_keys.account_key(parse_address(rest))
+    if form == "validator":
+        return state_keys.validator_key(parse_address(rest))
+    if form == "name":
+        return state_keys.name_key(ArtefactName.parse(rest))
+    if form == "owner":
+        return state_keys.owner_key(rest)
+    if form == "record" and ":" in rest:
+        cid, _, publisher = rest.partition(":")
+        return state_keys.record_key(Cid.parse(cid), parse_address(publisher))
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise UsageError(f"state key {text!r}: expected {_KEY_FORMS}") from None
