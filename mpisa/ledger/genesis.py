@@ -1,0 +1,43 @@
+"""The state and the header of height 0, from the genesis document."""
+
+from __future__ import annotations
+
+from mpisa.ledger.validators import validator_entries
+from mpisa.primitives.account import Account
+from mpisa.primitives.digest import ZERO_DIGEST
+from mpisa.primitives.genesis import Genesis
+from mpisa.primitives.header import Header
+from mpisa.primitives.merkle import map_root
+from mpisa.primitives.state_keys import account_key, parameters_key
+
+
+def genesis_state(genesis: Genesis) -> dict[bytes, bytes]:
+    """Every state entry at height 0, ascending by key. Raises Rejection for a document that doesn't hold together."""
+    genesis.validate()
+    entries = {parameters_key(): genesis.parameters.encode()}
+    for key, value in validator_entries(genesis.validators):
+        assert value is not None
+        entries[key] = value
+    for item in genesis.accounts:
+        entries[account_key(item.address)] = Account(item.address, item.public_key, 0, item.balance).encode()
+    return dict(sorted(entries.items()))
+
+
+def genesis_header(genesis: Genesis) -> Header:
+    """The header of height 0: epoch 0, which it opens and doesn't close; trusted out of band, without a certificate."""
+    return Header(
+        chain_hash=genesis.chain_hash,
+        height=0,
+        time_ms=genesis.time_ms,
+        epoch=0,
+        first_commit=0,
+        last_commit=0,
+        previous=ZERO_DIGEST,
+        commit_digest=ZERO_DIGEST,
+        window_root=ZERO_DIGEST,
+        tx_root=ZERO_DIGEST,
+        receipts_root=ZERO_DIGEST,
+        state_root=map_root(genesis_state(genesis)),
+        validators_hash=genesis.validator_set.hash,
+        next_validators_hash=ZERO_DIGEST,
+    )

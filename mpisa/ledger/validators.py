@@ -1,0 +1,56 @@
+"""The validator set, as the state holds it: one entry a validator, and the list of their addresses to find them by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mpisa.ledger.state import Change, StateView, damaged
+from mpisa.primitives import codec
+from mpisa.primitives.errors import IntegrityError, Rejection
+from mpisa.primitives.genesis import MAX_VALIDATORS, GenesisValidator
+from mpisa.primitives.header import Validator, ValidatorSet
+from mpisa.primitives.identifiers import Address, format_address
+from mpisa.primitives.state_keys import validator_key
+
+MAX_ADDRESS_LIST_BYTES: Final = 16_384
+
+_ADDRESS_LIST_KEY: Final = b"validators\0"
+
+
+def validator_entries(validators: Iterable[GenesisValidator]) -> tuple[Change, ...]:
+    """The state entries that make up a validator set."""
+    ordered = sorted(validators, key=lambda item: item.address)
+    addresses = codec.encode(tuple(item.address for item in ordered))
+    return ((_ADDRESS_LIST_KEY, addresses), *((validator_key(item.address), item.encode()) for item in ordered))
+
+
+def read_validators(view: StateView) -> tuple[GenesisValidator, ...]:
+    """The validators, ascending by address: the order of authority indices. Raises IntegrityError."""
+    data = view.get(_ADDRESS_LIST_KEY)
+    if data is None:
+        raise IntegrityError(
+            "the state is damaged: it holds no validator set", hint="stop the node and run `mpisa node repair`"
+        )
+    try:
+        items = codec.expect_tuple(codec.decode(data, max_bytes=MAX_ADDRESS_LIST_BYTES), "validators", MAX_VALIDATORS)
+        return tuple(
+            _read_validator(view, Address(codec.expect_bytes(item, "validators.address", length=20))) for item in items
+        )
+    except Rejection as damage:
+        raise damaged("validators", damage) from damage
+
+
+def read_validator_set(view: StateView) -> ValidatorSet:
+    """Addresses and powers, as certificates are checked against. Raises IntegrityError."""
+    return ValidatorSet(tuple(Validator(item.address, item.power) for item in read_validators(view)))
+
+
+def _read_validator(view: StateView, address: Address) -> GenesisValidator:
+    data = view.get(validator_key(address))
+    if data is None:
+        raise IntegrityError(
+            f"the state is damaged: it holds no entry for validator {format_address(address)}",
+            hint="stop the node and run `mpisa node repair`",
+        )
+    return GenesisValidator.decode(address, data)
