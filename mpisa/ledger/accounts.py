@@ -28,7 +28,7 @@ def signing_key(account: Account | None, transaction: Transaction) -> PublicKey:
         if given is not None and given != account.public_key:
             raise Rejection(
                 RejectionReason.KEY_MISMATCH,
-                f"public_key: {format_address(transaction.sender)} has another {account.public_key.kind.value} key on file",
+                f"public_key: {format_address(transaction.sender)} has another key on file",
             )
         return account.public_key
     if given is None:
@@ -40,7 +40,7 @@ def signing_key(account: Account | None, transaction: Transaction) -> PublicKey:
     if given.address != transaction.sender:
         raise Rejection(
             RejectionReason.KEY_MISMATCH,
-            f"public_key: it is the key of {format_address(given.address)}, not of {format_address(transaction.sender)}",
+            f"public_key: expected that of {format_address(transaction.sender)}, got {format_address(given.address)}'s",
         )
     return given
 

@@ -1,7 +1,7 @@
 """Rules of names: `owner/model@tag` points to a CID, and only the holder of the owner handle sets it.
 
-The first account that sets a name under a free handle claims the handle, for good. Against squatting: an account holds a
-bounded number of handles, each claim burns the chain's handle fee, reserved handles are nobody's, and a handle that
+The first account that sets a name under a free handle claims the handle, for good. Against squatting: an account holds
+a bounded number of handles, each claim burns the chain's handle fee, reserved handles are nobody's, and a handle that
 starts like an address (`0x`) is refused, for it could be taken for one.
 """
 

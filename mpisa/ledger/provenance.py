@@ -1,7 +1,7 @@
 """Rules of provenance records: everybody may claim anything about an artefact, under their own address.
 
 A record is kept under (subject, publisher), so that nobody's claim displaces another's. Publishing again replaces one's
-own. `supersedes` says "my earlier artefact is replaced by this one", so that earlier record must be the publisher's own.
+own. `supersedes` says "this replaces my earlier artefact", so that the earlier record must be the publisher's own.
 """
 
 from __future__ import annotations

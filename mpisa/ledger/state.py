@@ -1,7 +1,7 @@
 """The working state of a chain block: reads fall through to a view, writes are kept aside until the block is done.
 
-`BlockState` holds what the transactions applied so far have changed; `Staged` holds one transaction's changes on top and
-is committed whole or dropped. Accounts are kept decoded, since a block touches the same ones again and again.
+`BlockState` holds what the transactions applied so far have changed; `Staged` holds one transaction's changes on top
+and is committed whole or dropped. Accounts are kept decoded, since a block touches the same ones again and again.
 """
 
 from __future__ import annotations

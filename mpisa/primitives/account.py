@@ -8,11 +8,10 @@ from typing import Any, Final
 from mpisa.primitives import codec
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.identifiers import Address, format_address
-from mpisa.primitives.keys import PublicKey
+from mpisa.primitives.keys import MAX_PUBLIC_KEY_BYTES, PublicKey
 from mpisa.primitives.record import MAX_U64, read_cid
 
 MAX_ACCOUNT_BYTES: Final = 4_096
-MAX_PUBLIC_KEY_BYTES: Final = 2_048
 MAX_NAME_ENTRY_BYTES: Final = 256
 MAX_HANDLES: Final = 65_535
 

@@ -1,7 +1,7 @@
 """The genesis document: chain id, time, parameters, validators and first balances, trusted out of band.
 
-It has one text. Its hash is the sha256 of that text, so that `sha256sum genesis.json` shows it; the chain hash binds the
-chain id to it. A text spelled otherwise is refused rather than hashed differently.
+It has one text. Its hash is the sha256 of that text, so that `sha256sum genesis.json` shows it; the chain hash binds
+the chain id to it. A text spelled otherwise is refused rather than hashed differently.
 """
 
 from __future__ import annotations

@@ -15,13 +15,17 @@ from mpisa.primitives.cid import Cid
 from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Address, ArtefactName, format_address
-from mpisa.primitives.keys import PrivateKey, PublicKey, signing_message
+from mpisa.primitives.keys import (
+    MAX_PUBLIC_KEY_BYTES,
+    MAX_SIGNATURE_BYTES,
+    PrivateKey,
+    PublicKey,
+    signing_message,
+)
 from mpisa.primitives.record import MAX_U64, ProvenanceRecord, read_optional_cid
 
 MAX_OPERATIONS: Final = 100
 MAX_NAME_LENGTH: Final = 256
-MAX_SIGNATURE_BYTES: Final = 3_400
-MAX_PUBLIC_KEY_BYTES: Final = 2_048
 MAX_OPERATION_FIELDS: Final = 3
 
 _TRANSFER: Final = 1

@@ -97,6 +97,7 @@ class ProvenanceRecord:
 
     def validate(self) -> None:
         """Raise Rejection unless every field is within its bounds and the record doesn't refer to itself."""
+        self.subject.require_supported()
         if not 0 <= self.size <= MAX_SIZE:
             raise _bad(f"size: expected 0 to {MAX_SIZE}, got {self.size}")
         if self.media_type is not None:

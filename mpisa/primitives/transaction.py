@@ -14,10 +14,15 @@ from mpisa.primitives import codec
 from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Address, format_address
-from mpisa.primitives.keys import PrivateKey, PublicKey, signing_message
-from mpisa.primitives.operations import (
+from mpisa.primitives.keys import (
     MAX_PUBLIC_KEY_BYTES,
     MAX_SIGNATURE_BYTES,
+    PrivateKey,
+    PublicKey,
+    signing_message,
+)
+from mpisa.primitives.operations import (
+    MAX_OPERATIONS,
     Operation,
     operation_to_json,
     operation_value,
@@ -30,7 +35,6 @@ MAX_TRANSACTION_BYTES: Final = 65_536
 MAX_TRANSACTION_DEPTH: Final = 10
 MAX_MEMO_BYTES: Final = 256
 MAX_NONCE: Final = (1 << 63) - 1
-MAX_DECODED_OPERATIONS: Final = 1_000
 TRANSACTION_VERSION: Final = 1
 
 _PAIR_PREFIX: Final = b"\x92"
@@ -166,9 +170,7 @@ def _read_body(value: codec.Value) -> Transaction:
         expires_ms=codec.expect_int(expires_ms, "transaction.expires_ms", 0, MAX_U64),
         operations=tuple(
             read_operation(item, f"operations[{position}]")
-            for position, item in enumerate(
-                codec.expect_tuple(operations, "transaction.operations", MAX_DECODED_OPERATIONS)
-            )
+            for position, item in enumerate(codec.expect_tuple(operations, "transaction.operations", MAX_OPERATIONS))
         ),
         fee=codec.expect_int(fee, "transaction.fee", 0, MAX_U64),
         public_key=key,
