@@ -1,0 +1,299 @@
+"""What goes into the engine and what comes out (docs/protocol.md, section 9).
+
+A shell hands events in one at a time, with the time, and performs the effects it gets back strictly in order: a `Persist`
+is durable (to the operating system, or to the disk when `sync`) before the next effect is begun. One timer a kind: a
+`SetTimer` replaces the earlier one. All times are milliseconds of the shell's clock, which must never run backwards.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from consensus.dag.vertex import ExecutionSignature, Vertex, VertexRef
+from mpisa.primitives.errors import Rejection
+from mpisa.primitives.header import Certificate, Header
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
+
+
+class TimerKind(StrEnum):
+    """What a timer is for."""
+
+    ROUND = "round"
+    FETCH = "fetch"
+    HELD = "held"
+    RESEND = "resend"
+
+
+# Events: in.
+
+
+@dataclass(frozen=True, slots=True)
+class VertexReceived:
+    """A vertex that `verify_vertex` passed, from whoever sent it (its author or an answer to a request)."""
+
+    sender: AuthorityIndex
+    vertex: Vertex
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The timer of this kind is due. An early or repeated one does no harm."""
+
+    kind: TimerKind
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadWaiting:
+    """The pool became non-empty. It holds until a `PayloadProvided` brings no bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadProvided:
+    """The answer to `RequestPayload(round)`: empty when the pool is. It travels in the next own vertex, which may be of a
+    later round when the network went on meanwhile."""
+
+    round: Round
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The block at this height is executed and durable; signature is this authority's (64 bytes), empty for a follower.
+
+    After a restart the shell hands in again the heights that it holds no certificate for, in ascending order.
+    """
+
+    height: Height
+    header_hash: bytes
+    signature: bytes
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSignatureReceived:
+    """A pushed execution signature. One for another authority than the sender is ignored."""
+
+    sender: AuthorityIndex
+    signature: ExecutionSignature
+
+
+@dataclass(frozen=True, slots=True)
+class AncestorsUnavailable:
+    """The peer answered that it doesn't hold these, or couldn't be reached: the next source is asked at once."""
+
+    refs: tuple[VertexRef, ...]
+    sender: AuthorityIndex
+
+
+Event: TypeAlias = (
+    VertexReceived
+    | TimerFired
+    | PayloadWaiting
+    | PayloadProvided
+    | Executed
+    | ExecutionSignatureReceived
+    | AncestorsUnavailable
+)
+
+
+# Effects: out.
+
+
+@dataclass(frozen=True, slots=True)
+class VertexRecord:
+    """An accepted vertex to store under its ref."""
+
+    round: Round
+    author: AuthorityIndex
+    id: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRecord:
+    """The last own proposal: one record, overwritten. `Engine.recover` needs it."""
+
+    round: Round
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """One batch. With sync, on the disk before anything after it happens."""
+
+    records: tuple[VertexRecord | ProposalRecord, ...]
+    sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send these bytes of an own vertex to every authority."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastSignature:
+    """Push an own execution signature to every authority; it is repeated in the next vertex, so losing it is harmless."""
+
+    signature: ExecutionSignature
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Hand in TimerFired(kind) at this time, in place of the kind's earlier timer."""
+
+    kind: TimerKind
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPayload:
+    """A vertex is about to be made: answer with PayloadProvided, at most `max_payload_bytes`."""
+
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAncestors:
+    """Ask this authority for these vertices; each comes in as VertexReceived."""
+
+    to: AuthorityIndex
+    refs: tuple[VertexRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRange:
+    """We are far behind: ask for every vertex from this round on, in ascending (round, author, id), `range_rounds` rounds at
+    most an answer. The engine asks again while it is behind."""
+
+    to: AuthorityIndex
+    from_round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBoundary:
+    """The commit closes a chain block over the commits first_commit..this one, at this height."""
+
+    first_commit: int
+    height: Height
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedSubDag:
+    """A commit: the vertices newly ordered by a leader, in order.
+
+    time_ms and digest are as the header needs them; window_root is 32 bytes where the commit closes a block and empty where
+    it is folded, cursor likewise: the executor stores the cursor in the same batch as the block that it belongs to. The
+    vertices of a block are those of all commits it covers, in order: the executor gathers folded ones until the block closes.
+    """
+
+    index: int
+    leader: VertexRef
+    vertices: tuple[Vertex, ...]
+    time_ms: int
+    digest: bytes
+    window_root: bytes
+    epoch: Epoch
+    block: BlockBoundary | None
+    cursor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Ordered. Commits come in ascending index without gaps, after a restart from the one behind the cursor on."""
+
+    commit: CommittedSubDag
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """A quorum signed the header at this height."""
+
+    height: Height
+    header_hash: bytes
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFound:
+    """An authority equivocated; the bytes also travel in the next own vertex."""
+
+    author: AuthorityIndex
+    round: Round
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadLapsed:
+    """An own vertex will never be committed: what it carried belongs back into the pool."""
+
+    round: Round
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFault:
+    """A vertex broke a rule that needs the DAG to see; blame its author, not its sender."""
+
+    author: AuthorityIndex
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """A quorum assumption is broken or the key is used elsewhere: nothing more will be proposed or committed.
+
+    evidence is the canonical encoding of the vertices that show it; store it.
+    """
+
+    reason: str
+    evidence: bytes
+
+
+Effect: TypeAlias = (
+    Persist
+    | Broadcast
+    | BroadcastSignature
+    | SetTimer
+    | RequestPayload
+    | RequestAncestors
+    | RequestRange
+    | Commit
+    | Certified
+    | EvidenceFound
+    | PayloadLapsed
+    | PeerFault
+    | Halt
+)
+
+__all__ = [
+    "AncestorsUnavailable",
+    "BlockBoundary",
+    "Broadcast",
+    "BroadcastSignature",
+    "Certified",
+    "Commit",
+    "CommittedSubDag",
+    "Effect",
+    "Event",
+    "EvidenceFound",
+    "Executed",
+    "ExecutionSignature",
+    "ExecutionSignatureReceived",
+    "Halt",
+    "PayloadLapsed",
+    "PayloadProvided",
+    "PayloadWaiting",
+    "PeerFault",
+    "Persist",
+    "ProposalRecord",
+    "RequestAncestors",
+    "RequestPayload",
+    "RequestRange",
+    "SetTimer",
+    "TimerFired",
+    "TimerKind",
+    "VertexReceived",
+    "VertexRecord",
+]
