@@ -6,8 +6,10 @@ Every method names one route of the API; what comes back is a frozen record of `
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeAlias
 from urllib.parse import quote
@@ -19,6 +21,7 @@ from mpisa.sdk.endpoint import Target, choose_target
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from mpisa.primitives.genesis import ChainParameters
     from mpisa.primitives.keys import PrivateKey
     from mpisa.primitives.record import Input
     from mpisa.sdk.transport import Transport
@@ -34,12 +37,22 @@ InputLike: TypeAlias = "Input | str | Mapping[str, Any]"
 """An input as a record, as a CID, or as a mapping with role, relation and cid or external."""
 
 
+@dataclass(slots=True)
+class ChainFacts:
+    """What a client learns of its chain once and keeps: genesis, parameters, and one lock a signing account."""
+
+    genesis: models.GenesisDocument | None = None
+    parameters: ChainParameters | None = None
+    locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
+
+
 class AsyncClient:
     """A node, as seen from asyncio. Nothing is opened before the first request.
 
     `endpoint`, `token` and `home` are found as `mpisa.sdk.endpoint` describes; `timeout` is in seconds: for a whole
     small request, or for silence within a transfer. Methods raise NotFound, Denied, Rejection, IntegrityError,
-    Unreachable, NotReady and TimedOut, each with a hint where there is something to do.
+    Unreachable, NotReady and TimedOut, each with a hint where there is something to do. Methods that sign take `sender`,
+    the account's address, for an account that has rotated to the given key; else it is the key's own address.
     """
 
     def __init__(
@@ -54,6 +67,7 @@ class AsyncClient:
         self._target: Target | None = None
         self._transport: Transport | None = None
         self.timeout = timeout
+        self.chain_facts = ChainFacts()
 
     async def __aenter__(self) -> Self:
         return self
@@ -226,6 +240,7 @@ class AsyncClient:
         profile: str | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
+        sender: str | None = None,
     ) -> models.PublishResult:
         """Put a file or directory and register it on the ledger; returns once the record is certified.
 
@@ -234,7 +249,7 @@ class AsyncClient:
         """
         from mpisa.sdk import publishing
 
-        signer = publishing.load_key(key, self.target.home)
+        signer = publishing.load_signer(key, self.target.home, sender)
         draft = publishing.Draft(kind, license, tuple(inputs), supersedes, name, media_type)
         draft.validate()
         stored = await self.put(path, profile=profile, progress=progress)
@@ -261,37 +276,43 @@ class AsyncClient:
         path = f"/v1/names/{_segment(parsed.owner)}/{_segment(parsed.model)}"
         return await self.transport.call(models.Name, "GET", path, query={"tag": parsed.tag})
 
-    async def set_name(self, name: str, cid: str | None, *, key: KeyLike = None) -> models.Transaction:
+    async def set_name(
+        self, name: str, cid: str | None, *, key: KeyLike = None, sender: str | None = None
+    ) -> models.Transaction:
         """Let `owner/model@tag` point to a CID; None removes it. The first use of an owner claims it."""
         from mpisa.sdk import publishing
 
         operation = publishing.set_name(name, cid)
-        return await publishing.transact(self, publishing.load_key(key, self.target.home), (operation,), self.timeout)
+        return await publishing.transact(self, publishing.load_signer(key, self.target.home, sender), (operation,), self.timeout)
 
-    async def send(self, to: str, amount: int, *, key: KeyLike = None) -> models.Transaction:
+    async def send(
+        self, to: str, amount: int, *, key: KeyLike = None, sender: str | None = None
+    ) -> models.Transaction:
         """Transfer an amount (smallest unit) to an address."""
         from mpisa.sdk import publishing
 
         operation = publishing.transfer(to, amount)
         return await publishing.transact(
-            self, publishing.load_key(key, self.target.home), (operation,), self.timeout, idempotent=False
+            self, publishing.load_signer(key, self.target.home, sender), (operation,), self.timeout, idempotent=False
         )
 
     async def faucet(
-        self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None
+        self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None, sender: str | None = None
     ) -> models.Transaction:
         """On a devnet: create an amount for the key's own account, or for the address `to`."""
         from mpisa.sdk import publishing
 
-        return await publishing.faucet(self, publishing.load_key(key, self.target.home), amount, to, self.timeout)
+        return await publishing.faucet(self, publishing.load_signer(key, self.target.home, sender), amount, to, self.timeout)
 
-    async def rotate_key(self, key: KeyLike, new_key: KeyLike) -> models.Transaction:
-        """Make `new_key` the key of the account that `key` holds; its address stays."""
+    async def rotate_key(
+        self, key: KeyLike, new_key: KeyLike, *, sender: str | None = None
+    ) -> models.Transaction:
+        """Make `new_key` the key of the account; its address stays, so that later calls name it as `sender`."""
         from mpisa.sdk import publishing
 
         home = self.target.home
         return await publishing.rotate(
-            self, publishing.load_key(key, home), publishing.load_key(new_key, home), self.timeout
+            self, publishing.load_signer(key, home, sender), publishing.load_signer(new_key, home), self.timeout
         )
 
     # Checking without trust

@@ -137,10 +137,10 @@ class Client:
         stream = self._client.events(last_event_id)
         try:
             while True:
-                try:
-                    yield self._run(_next(stream))
-                except StopAsyncIteration:
+                event = self._run(_next(stream))
+                if event is None:
                     return
+                yield event
         finally:
             if not self._closed:
                 self._run(_close(stream))
@@ -193,6 +193,7 @@ class Client:
         profile: str | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
+        sender: str | None = None,
     ) -> models.PublishResult:
         return self._run(
             self._client.publish(
@@ -207,6 +208,7 @@ class Client:
                 profile=profile,
                 progress=progress,
                 timeout=timeout,
+                sender=sender,
             )
         )
 
@@ -222,17 +224,21 @@ class Client:
     def resolve(self, name: str) -> models.Name:
         return self._run(self._client.resolve(name))
 
-    def set_name(self, name: str, cid: str | None, *, key: KeyLike = None) -> models.Transaction:
-        return self._run(self._client.set_name(name, cid, key=key))
+    def set_name(
+        self, name: str, cid: str | None, *, key: KeyLike = None, sender: str | None = None
+    ) -> models.Transaction:
+        return self._run(self._client.set_name(name, cid, key=key, sender=sender))
 
-    def send(self, to: str, amount: int, *, key: KeyLike = None) -> models.Transaction:
-        return self._run(self._client.send(to, amount, key=key))
+    def send(self, to: str, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        return self._run(self._client.send(to, amount, key=key, sender=sender))
 
-    def faucet(self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None) -> models.Transaction:
-        return self._run(self._client.faucet(key, amount=amount, to=to))
+    def faucet(
+        self, key: KeyLike = None, *, amount: int | None = None, to: str | None = None, sender: str | None = None
+    ) -> models.Transaction:
+        return self._run(self._client.faucet(key, amount=amount, to=to, sender=sender))
 
-    def rotate_key(self, key: KeyLike, new_key: KeyLike) -> models.Transaction:
-        return self._run(self._client.rotate_key(key, new_key))
+    def rotate_key(self, key: KeyLike, new_key: KeyLike, *, sender: str | None = None) -> models.Transaction:
+        return self._run(self._client.rotate_key(key, new_key, sender=sender))
 
     def submit(
         self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
@@ -252,8 +258,8 @@ class Client:
         return self._run(self._client.verify_chain(genesis=genesis, progress=progress))
 
 
-async def _next(stream: AsyncIterator[T]) -> T:
-    return await anext(stream)
+async def _next(stream: AsyncIterator[T]) -> T | None:
+    return await anext(stream, None)
 
 
 async def _close(stream: AsyncIterator[Any]) -> None:

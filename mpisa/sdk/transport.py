@@ -32,6 +32,10 @@ READ_CHUNK_BYTES: Final = 1 << 20
 UNREACHABLE_HINT: Final = "is it running? `mpisa devnet up` starts four nodes on this machine"
 
 
+class ConnectionCut(Unreachable):
+    """The connection broke after the request was sent: whether it took effect is unknown."""
+
+
 class Transport:
     """Requests to one node. `timeout` is in seconds: for a whole small request, or for silence within a stream."""
 
@@ -66,18 +70,27 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         body: Any = None,
+        data: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        silence: float | None = None,
         also: tuple[int, ...] = (),
     ) -> M:
-        """Send a small request and convert its JSON answer. `also` lists statuses besides 2xx that carry an answer."""
-        payload = None if body is None else json.dumps(body).encode()
+        """Send a request and convert its JSON answer.
+
+        `body` is sent as JSON, `data` as it is (bytes or an async iterator, then `silence` bounds the wait for the
+        answer instead of `timeout`). `also` lists statuses besides 2xx that carry an answer.
+        """
         sent = dict(headers or {})
-        if payload is not None:
+        if body is not None:
+            data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
-        async with self.stream(method, path, query=query, data=payload, headers=sent, total=timeout or self.timeout, also=also) as answer:
-            data = await _read_bounded(answer, MAX_ANSWER_BYTES)
-        return self._convert(kind, data, path)
+        total = None if silence is not None else timeout or self.timeout
+        async with self.stream(
+            method, path, query=query, data=data, headers=sent, total=total, silence=silence, also=also
+        ) as answer:
+            received = await _read_bounded(answer, MAX_ANSWER_BYTES)
+        return self._convert(kind, received, path)
 
     def _convert(self, kind: type[M], data: bytes, path: str) -> M:
         try:
@@ -112,7 +125,14 @@ class Transport:
         url = self.target.endpoint + path
         try:
             async with session.request(
-                method, url, params=query, data=data, headers=sent, timeout=limits, allow_redirects=False
+                method,
+                url,
+                params=query,
+                data=data,
+                headers=sent,
+                timeout=limits,
+                allow_redirects=False,
+                expect100=hasattr(data, "__aiter__"),
             ) as answer:
                 if not 200 <= answer.status < 300 and answer.status not in also:
                     await self._raise_problem(answer)
@@ -122,7 +142,7 @@ class Transport:
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"nothing answers at {self.target.endpoint}", hint=UNREACHABLE_HINT) from error
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError) as error:
-            raise Unreachable(
+            raise ConnectionCut(
                 f"the connection to {self.target.endpoint} was cut before the answer was complete", hint="try again"
             ) from error
         except aiohttp.ClientError as error:
