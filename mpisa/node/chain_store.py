@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpisa.node.database import Change, Database, prefix_end
+from mpisa.node.database import Database, prefix_end
 from mpisa.primitives import codec, merkle
 from mpisa.primitives.errors import InvalidConfig, NotFound, Rejection, StoreDamaged
 from mpisa.primitives.header import (
@@ -31,6 +31,8 @@ from mpisa.primitives.receipt import Receipt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from mpisa.node.database import Change
 
 RECENT_HEIGHTS = 128
 MAX_BODY_BYTES = 64 << 20
@@ -82,7 +84,7 @@ class ChainStore:
     @classmethod
     def open(cls, path: Path, genesis: Header, genesis_state: Mapping[bytes, bytes], genesis_hash: bytes) -> ChainStore:
         """Opens or begins the store. Raises StoreDamaged, StoreBusy, or InvalidConfig for another genesis."""
-        database = Database(path)
+        database = Database(path, "chain store")
         try:
             store = cls(database)
             found = database.get(_GENESIS)
@@ -112,7 +114,7 @@ class ChainStore:
         self._db.write(changes, sync=True)
 
     def _load(self, path: Path) -> None:
-        newest = self._db.scan(_HEADER, prefix_end(_HEADER), limit=1, reverse=True)
+        newest = self._db.range(_HEADER, prefix_end(_HEADER), limit=1, reverse=True)
         if not newest:
             raise self._damage(path, "there is no header")
         self._height = int.from_bytes(newest[0][0][1:], "big")
@@ -122,20 +124,13 @@ class ChainStore:
         if merkle.root_hash(root) != header.state_root:
             raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
         self._roots[self._height] = root
-        for key, value in self._db.scan(_UNDO, prefix_end(_UNDO)):
+        for key, value in self._db.range(_UNDO, prefix_end(_UNDO)):
             self._undo[int.from_bytes(key[1:], "big")] = _decode_undo(value)
-        certified = self._db.scan(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
+        certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
         self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
 
     def _read_state(self) -> dict[bytes, bytes]:
-        items: dict[bytes, bytes] = {}
-        start, stop = _STATE, prefix_end(_STATE)
-        while True:
-            page = self._db.scan(start, stop)
-            if not page:
-                return items
-            items.update((key[1:], value) for key, value in page)
-            start = page[-1][0] + b"\0"
+        return {key[1:]: value for key, value in self._db.scan(_STATE)}
 
     @staticmethod
     def _damage(path: Path, what: str) -> StoreDamaged:
@@ -209,7 +204,7 @@ class ChainStore:
         return [height for height in range(low, self._certified) if height not in found][:limit]
 
     def _recent_certificates(self, count: int) -> list[tuple[bytes, bytes]]:
-        return self._db.scan(
+        return self._db.range(
             _CERTIFICATE + _number(max(0, self._certified - count)), prefix_end(_CERTIFICATE), limit=count + 1
         )
 
@@ -272,12 +267,12 @@ class ChainStore:
     def scan_state(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """State entries under a prefix in key order, behind the key `after`."""
         start = _STATE + (prefix if after is None else after + b"\0")
-        return [(key[1:], value) for key, value in self._db.scan(start, prefix_end(_STATE + prefix), limit=limit)]
+        return [(key[1:], value) for key, value in self._db.range(start, prefix_end(_STATE + prefix), limit=limit)]
 
     def derived(self, cid: bytes, limit: int) -> list[bytes]:
         """Keys of records that named this CID as an input (some may have been replaced since)."""
         prefix = _DERIVED + len(cid).to_bytes(2, "big") + cid
-        return [key[len(prefix) :] for key, _ in self._db.scan(prefix, prefix_end(prefix), limit=limit)]
+        return [key[len(prefix) :] for key, _ in self._db.range(prefix, prefix_end(prefix), limit=limit)]
 
     def preview_root(self, changes: Iterable[tuple[bytes, bytes | None]]) -> merkle.MapNode | None:
         """The state map as it would be after these changes; the store stays as it is."""
