@@ -102,11 +102,17 @@ class ChainParameters:
     def decode(cls, data: bytes) -> ChainParameters:
         """The inverse of encode; raises Rejection."""
         value = codec.expect_tuple(codec.decode(data, max_bytes=MAX_PARAMETERS_BYTES), "parameters", length=7)
-        numbers = [codec.expect_int(item, f"parameters[{place}]") for place, item in enumerate(value[:5])]
+        faucet_limit, minimum_fee, operation_fee, handle_fee, handles_per_account = (
+            codec.expect_int(item, f"parameters[{place}]") for place, item in enumerate(value[:5])
+        )
         handles = codec.expect_tuple(value[5], "parameters.reserved_handles", MAX_RESERVED_HANDLES)
         pairs = codec.expect_tuple(value[6], "parameters.consensus", MAX_CONSENSUS_PARAMETERS)
         parameters = cls(
-            *numbers,
+            faucet_limit,
+            minimum_fee,
+            operation_fee,
+            handle_fee,
+            handles_per_account,
             reserved_handles=tuple(codec.expect_str(item, "parameters.reserved_handles") for item in handles),
             consensus=tuple(_read_pair(item) for item in pairs),
         )

@@ -110,7 +110,7 @@ class ProvenanceRecord:
             raise _bad(f"inputs: expected at most {MAX_INPUTS}, got {len(self.inputs)}")
         seen: dict[Input, int] = {}
         for position, item in enumerate(self.inputs):
-            _validate_input(item, self.subject, f"inputs[{position}]")
+            validate_input(item, self.subject, f"inputs[{position}]")
             if item in seen:
                 raise _bad(f"inputs[{position}]: the same as inputs[{seen[item]}]")
             seen[item] = position
@@ -243,13 +243,14 @@ def _validate_media_type(text: str) -> None:
         raise _bad(f"media_type: expected lower-case type/subtype, got {text[:40]!r}")
 
 
-def _validate_input(item: Input, subject: Cid, name: str) -> None:
+def validate_input(item: Input, subject: Cid | None, name: str) -> None:
+    """Raise Rejection(BAD_RECORD) unless the input, as part of a record about `subject`, is well formed."""
     for field, text in (("role", item.role), ("relation", item.relation)):
         if not _TOKEN.fullmatch(text):
             raise _bad(f"{name}.{field}: expected a lower-case word of at most 32 characters, got {text[:40]!r}")
     if (item.cid is None) == (item.external is None):
         raise _bad(f"{name}: expected exactly one of cid and external")
-    if item.cid == subject:
+    if item.cid is not None and item.cid == subject:
         raise _bad(f"{name}: an artefact can't be its own input")
     if item.external is not None:
         _validate_external(item.external, f"{name}.external")
