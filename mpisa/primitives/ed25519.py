@@ -1,8 +1,8 @@
 """Ed25519 with one verdict on every input: a consensus rule, not a library's taste.
 
 Libraries differ on edge cases, so one verifier is pinned (py-ed25519-zebra: ZIP 215, cofactored), and what it would
-still take is narrowed before it runs: a key and R must be canonical encodings (y below the field's prime, no negative zero),
-S must be below the group order, and keys of small order, which accept messages nobody signed, are refused.
+still take is narrowed before it runs: a key and R must be canonical encodings (y below the field's prime, no negative
+zero), S must be below the group order, and keys of small order, which accept messages nobody signed, are refused.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,66 @@
+"""The keys of the state map, which the ledger writes under and anyone who checks a proof builds again.
+
+A key is a space tag, a zero byte, and fields that are of fixed width or carry their length (one byte) in front: two
+different things never share a key. Tags hold no zero byte.
+"""
+
+from typing import Final
+
+from mpisa.primitives.cid import Cid
+from mpisa.primitives.identifiers import ADDRESS_BYTES, ArtefactName
+
+ACCOUNT_SPACE: Final = b"account\0"
+NAME_SPACE: Final = b"name\0"
+OWNER_SPACE: Final = b"owner\0"
+PARAMETERS_SPACE: Final = b"parameters\0"
+RECORD_SPACE: Final = b"record\0"
+VALIDATOR_SPACE: Final = b"validator\0"
+
+MAX_FIELD_BYTES: Final = 255
+
+
+def account_key(address: bytes) -> bytes:
+    """Where an account stands: its key, nonce and balance."""
+    return ACCOUNT_SPACE + _address(address)
+
+
+def record_key(cid: Cid, publisher: bytes) -> bytes:
+    """Where a publisher's provenance record of an artefact stands."""
+    return record_prefix(cid) + _address(publisher)
+
+
+def record_prefix(cid: Cid) -> bytes:
+    """What the keys of all publishers' records of an artefact start with."""
+    return RECORD_SPACE + _field(cid.to_bytes())
+
+
+def name_key(name: ArtefactName) -> bytes:
+    """Where the CID that a name stands for is kept."""
+    return NAME_SPACE + b"".join([_field(part.encode("ascii")) for part in (name.owner, name.model, name.tag)])
+
+
+def owner_key(owner: str) -> bytes:
+    """Where the account that holds an owner handle is kept."""
+    return OWNER_SPACE + _field(owner.encode("ascii"))
+
+
+def parameters_key() -> bytes:
+    """Where the protocol's parameters are kept: written by the genesis, so that no state is empty."""
+    return PARAMETERS_SPACE
+
+
+def validator_key(address: bytes) -> bytes:
+    """Where a validator's record is kept: power and consensus key."""
+    return VALIDATOR_SPACE + _address(address)
+
+
+def _address(address: bytes) -> bytes:
+    if len(address) != ADDRESS_BYTES:
+        raise ValueError(f"expected an address of {ADDRESS_BYTES} bytes, got {len(address)}")
+    return bytes(address)
+
+
+def _field(data: bytes) -> bytes:
+    if len(data) > MAX_FIELD_BYTES:
+        raise ValueError(f"expected at most {MAX_FIELD_BYTES} bytes, got {len(data)}")
+    return bytes((len(data),)) + data
