@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
-import socket
 import time
 import weakref
 from collections import Counter
@@ -32,7 +31,7 @@ from mpisa.network.peer_id import HostKey
 from mpisa.network.ports import BlockSource, NetworkLimits, NetworkStats, PeerId, RequestHandler
 from mpisa.network.tls import server_context
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
+from mpisa.primitives.errors import Denied, MpisaError, NotFound, Rejection, RejectionReason
 
 MAX_CONNECTIONS = 1024
 SILENT_SECONDS = 10.0
@@ -143,10 +142,7 @@ class PeerServer:
         asker = f"address {request.remote}"
         try:
             if header is not None:
-                known = self._auth.authenticate(header, _hostname(request), time.time())
-                asker = known.peer_id
-                request["peer"] = known.peer_id
-                request["info"] = known.info
+                asker = self._identify(request, header)
             self._admit(asker, transport)
             request["asker"] = asker
             return await handler(request)
@@ -156,16 +152,31 @@ class PeerServer:
             self._stats.requests_refused += 1
             return _problem(429, error, close=True)
         except _Unauthenticated as error:
-            return _problem(
-                401, error, headers={"WWW-Authenticate": self._auth.challenge(time.time(), os.urandom(NONCE_BYTES))}
-            )
+            return self._challenge(error)
+        except Denied as error:
+            self._stats.requests_refused += 1
+            return _problem(403, error, close=True)
         except Rejection as error:
             return self._refuse(error)
+        except MpisaError as error:
+            return _problem(503, error)
+
+    def _challenge(self, error: MpisaError) -> web.Response:
+        challenge = self._auth.challenge(time.time(), os.urandom(NONCE_BYTES))
+        return _problem(401, error, headers={"WWW-Authenticate": challenge})
+
+    def _identify(self, request: web.Request, header: str) -> PeerId:
+        try:
+            known = self._auth.authenticate(header, request.url.host or "", time.time())
+        except Rejection as error:
+            raise _BadProof(error.reason, error.detail) from error
+        request["peer"] = known.peer_id
+        request["info"] = known.info
+        return known.peer_id
 
     def _refuse(self, error: Rejection) -> web.Response:
-        if error.reason in (RejectionReason.BAD_SIGNATURE, RejectionReason.EXPIRED):
-            challenge = self._auth.challenge(time.time(), os.urandom(NONCE_BYTES))
-            return _problem(401, error, headers={"WWW-Authenticate": challenge})
+        if isinstance(error, _BadProof):
+            return self._challenge(error)
         if error.reason in wire.GARBAGE:
             self._stats.peers_disconnected_garbage += 1
             return _problem(400, error, close=True)
@@ -259,10 +270,6 @@ class PeerServer:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         peer = _peer_of(request)
-        if request.transport is not None:
-            raw = request.transport.get_extra_info("socket")
-            if raw is not None:
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return await self._open_stream(peer, request)
 
 
@@ -274,13 +281,13 @@ class _Unauthenticated(MpisaError):
     code = "unauthenticated"
 
 
+class _BadProof(Rejection):
+    """A header that proves no peer id: whoever sent it is challenged again."""
+
+
 class _Refused(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
-
-
-def _hostname(request: web.Request) -> str:
-    return request.url.host or ""
 
 
 def _peer_of(request: web.Request) -> PeerId:

@@ -1,0 +1,54 @@
+"""Cures of libp2p.network.swarm: inbound slots that never come back, and a pause after a dial that succeeded."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import trio
+from libp2p.network import swarm
+
+DIAL_STAGGER_SECONDS = 0.01
+
+_handler: ContextVar[trio.Nursery | None] = ContextVar("inbound handler", default=None)
+
+
+def free_inbound_slots() -> None:
+    """The handler of an inbound connection waits for the whole swarm's end; here a sibling task ends it with its
+    connection.
+
+    The handler's nursery is passed to the upgrade, inside, by a context variable: only there is the muxed connection
+    known.
+    """
+    handle = swarm.Swarm._do_handle_inbound_connection
+    upgrade = swarm.Swarm.upgrade_inbound_raw_conn
+
+    async def handle_until_closed(self: Any, stream: Any, address: Any, event: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            token = _handler.set(nursery)
+            try:
+                await handle(self, stream, address, event)
+            finally:
+                _handler.reset(token)
+            nursery.cancel_scope.cancel()
+
+    async def upgrade_and_watch(self: Any, raw: Any, address: Any) -> Any:
+        connection = await upgrade(self, raw, address)
+        nursery = _handler.get()
+        closed = getattr(connection, "event_closed", None)
+        if nursery is not None and closed is not None:
+            nursery.start_soon(_end_with, closed, nursery.cancel_scope)
+        return connection
+
+    swarm.Swarm._do_handle_inbound_connection = handle_until_closed
+    swarm.Swarm.upgrade_inbound_raw_conn = upgrade_and_watch
+
+
+def shorten_dial_stagger() -> None:
+    """After starting a dial the swarm waits this long for its failure, even when it has succeeded, before it looks."""
+    swarm._HAPPY_EYEBALLS_DELAY = DIAL_STAGGER_SECONDS
+
+
+async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:
+    await closed.wait()
+    scope.cancel()
