@@ -1,0 +1,100 @@
+"""Where the sequence of commits stands: all that the next commit needs, and its bytes (docs/protocol.md, section 7).
+
+A checkpoint is constant in size. Which vertices of the window are committed isn't listed in it: they are the ancestors of the
+last leaders (any leader a wave below the last one is an ancestor of it), and the window root proves them equal.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, MAX_TIMESTAMP_MS, VertexRef
+from consensus.parameters import MAX_AUTHORITIES, WAVE_ROUNDS
+from mpisa.primitives import codec
+from mpisa.primitives.digest import DIGEST_BYTES, ZERO_DIGEST
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
+
+MAX_CURSOR_BYTES: Final = 1 << 20
+MAX_COMMIT_INDEX: Final = (1 << 53) - 1
+_VERSION: Final = 1
+_FIELDS: Final = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State behind commit `index`. Leaders are those of the last commit and of all commits less than a wave below it."""
+
+    epoch: Epoch
+    index: int
+    leaders: tuple[VertexRef, ...]
+    slot: int
+    time_ms: int
+    digest: bytes
+    window_root: bytes
+    height: Height
+    block_index: int
+    block_time_ms: int
+
+    @property
+    def leader(self) -> VertexRef | None:
+        """The last commit's leader, None before the first commit."""
+        return self.leaders[-1] if self.leaders else None
+
+    def gc_round(self, depth: int) -> Round:
+        """The round that the NEXT commit orders nothing at or below; 0 before the second commit."""
+        return Round(max(0, self.leaders[-1].round - depth)) if self.leaders else Round(0)
+
+    def keep_leaders(self, leader: VertexRef) -> tuple[VertexRef, ...]:
+        """The leaders to keep once this one is the last."""
+        return (*(ref for ref in self.leaders if ref.round > leader.round - WAVE_ROUNDS), leader)
+
+
+def first_checkpoint(epoch: Epoch, time_ms: int) -> Checkpoint:
+    """Before the first commit of a chain; time_ms is its genesis header's."""
+    return Checkpoint(epoch, 0, (), 0, time_ms, ZERO_DIGEST, ZERO_DIGEST, Height(0), 0, time_ms)
+
+
+def encode_cursor(checkpoint: Checkpoint) -> bytes:
+    """The checkpoint's one encoding."""
+    return codec.encode(
+        (
+            _VERSION,
+            checkpoint.epoch,
+            checkpoint.index,
+            tuple((ref.round, ref.author, ref.id) for ref in checkpoint.leaders),
+            checkpoint.slot,
+            checkpoint.time_ms,
+            checkpoint.digest,
+            checkpoint.window_root,
+            checkpoint.height,
+            checkpoint.block_index,
+            checkpoint.block_time_ms,
+        )
+    )
+
+
+def decode_cursor(raw: bytes) -> Checkpoint:
+    """The checkpoint of these bytes. Raises Rejection naming the field."""
+    items = codec.expect_tuple(codec.decode(raw, max_bytes=MAX_CURSOR_BYTES, max_depth=3), "cursor", length=_FIELDS)
+    codec.expect_int(items[0], "cursor.version", _VERSION, _VERSION)
+    leaders = codec.expect_tuple(items[3], "cursor.leaders", WAVE_ROUNDS * MAX_AUTHORITIES)
+    return Checkpoint(
+        epoch=Epoch(codec.expect_int(items[1], "cursor.epoch", 0, MAX_HEIGHT)),
+        index=codec.expect_int(items[2], "cursor.index", 0, MAX_COMMIT_INDEX),
+        leaders=tuple(_decode_leader(item, f"cursor.leaders[{position}]") for position, item in enumerate(leaders)),
+        slot=codec.expect_int(items[4], "cursor.slot", 0, MAX_AUTHORITIES),
+        time_ms=codec.expect_int(items[5], "cursor.time_ms", 0, MAX_TIMESTAMP_MS),
+        digest=codec.expect_bytes(items[6], "cursor.digest", length=DIGEST_BYTES),
+        window_root=codec.expect_bytes(items[7], "cursor.window_root", length=DIGEST_BYTES),
+        height=Height(codec.expect_int(items[8], "cursor.height", 0, MAX_HEIGHT)),
+        block_index=codec.expect_int(items[9], "cursor.block_index", 0, MAX_COMMIT_INDEX),
+        block_time_ms=codec.expect_int(items[10], "cursor.block_time_ms", 0, MAX_TIMESTAMP_MS),
+    )
+
+
+def _decode_leader(value: codec.Value, name: str) -> VertexRef:
+    items = codec.expect_tuple(value, name, length=3)
+    return VertexRef(
+        Round(codec.expect_int(items[0], f"{name}.round", 1, MAX_ROUND)),
+        AuthorityIndex(codec.expect_int(items[1], f"{name}.author", 0, MAX_AUTHORITIES - 1)),
+        codec.expect_bytes(items[2], f"{name}.id", length=DIGEST_BYTES),
+    )

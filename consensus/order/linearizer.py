@@ -1,0 +1,156 @@
+"""From committed leaders to one sequence of vertices and chain blocks (docs/protocol.md, section 7).
+
+A commit takes its leader's ancestors that no commit took before, above the garbage collection round, which comes from the
+PREVIOUS commit alone and never from what this node happens to have pruned. A flag a vertex says what was taken: an author's
+last committed round would lose vertices. A commit that carries nothing is folded: its digest chains on, a later commit closes
+the block.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from consensus.dag.committee import Committee
+from consensus.dag.graph import Graph, Node
+from consensus.dag.vertex import VertexRef
+from consensus.events import BlockBoundary, CommittedSubDag
+from consensus.order.checkpoint import Checkpoint, encode_cursor
+from mpisa.primitives.digest import tagged
+from mpisa.primitives.identifiers import Height
+
+
+class Linearizer:
+    """The sequence so far, and the committed vertices of its window."""
+
+    __slots__ = ("_committed", "_committee", "_gc_depth", "_graph", "_heartbeat_ms", "checkpoint")
+
+    def __init__(
+        self, graph: Graph, committee: Committee, gc_depth: int, heartbeat_ms: int, checkpoint: Checkpoint
+    ) -> None:
+        self._graph = graph
+        self._committee = committee
+        self._gc_depth = gc_depth
+        self._heartbeat_ms = heartbeat_ms
+        self._committed: dict[int, list[bytes]] = {}
+        self.checkpoint = checkpoint
+
+    @property
+    def gc_round(self) -> int:
+        """Nothing at or below this round will ever be ordered any more."""
+        return self.checkpoint.gc_round(self._gc_depth)
+
+    def commit(self, leader: Node, slot: int) -> CommittedSubDag:
+        """Order what the leader brings and move on."""
+        before = self.checkpoint
+        nodes = self.order(leader)
+        time_ms = max(before.time_ms + 1, self.median_time(leader))
+        index = before.index + 1
+        digest = commit_digest(before.digest, index, leader.id, (node.id for node in nodes))
+        after = replace(
+            before,
+            index=index,
+            leaders=before.keep_leaders(leader.ref),
+            slot=slot,
+            time_ms=time_ms,
+            digest=digest,
+        )
+        carries = any(node.vertex.payload or node.vertex.evidence for node in nodes)
+        block = None
+        window = cursor = b""
+        if carries or time_ms >= before.block_time_ms + self._heartbeat_ms:
+            block = BlockBoundary(before.block_index + 1, Height(before.height + 1))
+            after = replace(after, height=block.height, block_index=index, block_time_ms=time_ms)
+        self.checkpoint = after
+        self._forget()
+        if block is not None:
+            window = self.window_root()
+            self.checkpoint = replace(after, window_root=window)
+            cursor = encode_cursor(self.checkpoint)
+        vertices = tuple(node.vertex for node in nodes)
+        return CommittedSubDag(index, leader.ref, vertices, time_ms, digest, window, before.epoch, block, cursor)
+
+    def order(self, leader: Node) -> list[Node]:
+        """Flag and return the leader and its ancestors not taken before, sorted by (round, author, id)."""
+        gc_round = self.gc_round
+        nodes = [leader]
+        leader.committed = True
+        position = 0
+        while position < len(nodes):
+            for ref in nodes[position].parents:
+                if ref.round <= gc_round:
+                    continue
+                parent = self._graph.get(ref.id)
+                assert parent is not None, "the graph is causally closed above the garbage collection round"
+                if not parent.committed:
+                    parent.committed = True
+                    nodes.append(parent)
+            position += 1
+        nodes.sort(key=lambda node: (node.round, node.author, node.id))
+        for node in nodes:
+            self._committed.setdefault(node.round, []).append(node.id)
+        return nodes
+
+    def median_time(self, leader: Node) -> int:
+        """The smallest timestamp at or below which over half of the stake of the leader's last-round parents lies."""
+        if leader.round == 1:
+            return 0  # genesis has the time of the checkpoint, which the caller takes into account
+        stamps: list[tuple[int, int]] = []
+        for author, identifier in leader.votes.items():
+            parent = self._graph.get(identifier)
+            assert parent is not None, "a leader's last-round parents are above the garbage collection round"
+            stamps.append((parent.vertex.timestamp_ms, self._committee.powers[author]))
+        stamps.sort()
+        total = sum(power for _, power in stamps)
+        below = 0
+        for timestamp, power in stamps:
+            below += power
+            if 2 * below > total:
+                return timestamp
+        raise AssertionError("a leader has last-round parents")
+
+    def window_root(self) -> bytes:
+        """A digest of all that the next commit depends on: the checkpoint, and the committed ids above its GC round."""
+        checkpoint = self.checkpoint
+        leader = checkpoint.leader
+        assert leader is not None, "there is a window behind a commit"
+        gc_round = self.gc_round
+        identifiers = sorted(
+            identifier for number, ids in self._committed.items() if number > gc_round for identifier in ids
+        )
+        return tagged(
+            "window",
+            b"".join(
+                number.to_bytes(8, "big")
+                for number in (leader.round, checkpoint.slot, checkpoint.index, checkpoint.time_ms)
+            ),
+            checkpoint.digest,
+            *identifiers,
+        )
+
+    def restore(self, leaders: Iterable[VertexRef]) -> VertexRef | None:
+        """Flag what the commits so far took, from their last leaders down to the GC round of the checkpoint.
+
+        Returns the first vertex that would be needed and isn't in the graph, None when all were.
+        """
+        gc_round = self.gc_round
+        waiting = [ref for ref in leaders if ref.round > gc_round]
+        while waiting:
+            ref = waiting.pop()
+            node = self._graph.get(ref.id)
+            if node is None:
+                return ref
+            if node.committed:
+                continue
+            node.committed = True
+            self._committed.setdefault(node.round, []).append(node.id)
+            waiting.extend(parent for parent in node.parents if parent.round > gc_round)
+        return None
+
+    def _forget(self) -> None:
+        gc_round = self.gc_round
+        for number in [number for number in self._committed if number <= gc_round]:
+            del self._committed[number]
+
+
+def commit_digest(previous: bytes, index: int, leader: bytes, vertices: Iterable[bytes]) -> bytes:
+    """The digest that binds a commit to all before it: tag, previous digest, index as u64, leader id, vertex ids in order."""
+    return tagged("commit", previous, index.to_bytes(8, "big"), leader, *vertices)
