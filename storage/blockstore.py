@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from mpisa.primitives.cid import Cid
+from mpisa.primitives.cid import IDENTITY, Cid
 from mpisa.primitives.errors import DiskFull, IntegrityError, NotFound, UsageError
 
 MAX_BLOCK_BYTES = 2 * 1024 * 1024
@@ -120,7 +120,8 @@ class BlockStore(Protocol):
 
 
 def check_block(cid: Cid, data: bytes) -> None:
-    """Refuse a block that no store takes: too large, or with too long a CID. Does not hash."""
+    """Refuse a block that no store takes: too large, under a hash that can't be checked. Does not hash."""
+    cid.require_supported()
     if len(data) > MAX_BLOCK_BYTES:
         raise UsageError(f"block {cid} has {len(data)} bytes; at most {MAX_BLOCK_BYTES} are stored")
     if len(cid.to_bytes()) > MAX_CID_BYTES:
@@ -129,7 +130,7 @@ def check_block(cid: Cid, data: bytes) -> None:
 
 def is_inline(cid: Cid) -> bool:
     """Whether the CID holds its block itself (identity hash): such a block is never stored and always there."""
-    return cid.digest_code == 0
+    return cid.digest_code == IDENTITY
 
 
 class MemoryBlockStore:

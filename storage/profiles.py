@@ -6,7 +6,7 @@ when it may have to be sharded; no other option changes that. Overrides are made
 
 import dataclasses
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +24,7 @@ MAX_HAMT_THRESHOLD = 1 << 31
 """Whatever the threshold, a directory that does not fit one block is refused."""
 
 
-class DirectoryEstimate(str, Enum):
+class DirectoryEstimate(StrEnum):
     """How the size of a directory is measured against the threshold."""
 
     BLOCK_BYTES = "block-bytes"

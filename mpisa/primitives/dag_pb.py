@@ -1,6 +1,7 @@
 """DAG-PB: the node format of IPFS files and directories, a protobuf message with data and links.
 
-    PBNode { 2: repeated PBLink links, 1: optional bytes data }     PBLink { 1: bytes hash, 2: string name, 3: uint64 tsize }
+    PBNode { 2: repeated PBLink links, 1: optional bytes data }
+    PBLink { 1: bytes hash, 2: string name, 3: uint64 tsize }
 
 Links are written before data and every link writes its three fields, as all importers do. Reading is strict where it
 costs no real file: shortest varints, no unknown or repeated fields, no interleaving of links and data, names in UTF-8;

@@ -1,7 +1,8 @@
 """UnixFS: what the data of a DAG-PB node says about a file, a directory, a symlink or a shard of a large directory.
 
-    Data { 1: type, 2: bytes data, 3: uint64 filesize, 4: repeated uint64 blocksizes, 5: uint64 hashType, 6: uint64 fanout,
-           7: uint32 mode, 8: UnixTime { 1: int64 seconds, 2: fixed32 nanoseconds } }
+    Data { 1: type, 2: bytes data, 3: uint64 filesize, 4: repeated uint64 blocksizes,
+           5: uint64 hashType, 6: uint64 fanout, 7: uint32 mode,
+           8: UnixTime { 1: int64 seconds, 2: fixed32 nanoseconds } }
 
 Only the node's own format; trees are built in `storage` and checked in `car_stream`. Fields are read in any order, each
 once (block sizes also packed), with shortest varints; unknown fields are refused.
