@@ -10,7 +10,7 @@ with bytes allocates nothing; then built, checked level by level (never by recur
 from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias, Union, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from mpisa.primitives.errors import Rejection, RejectionReason
 

@@ -140,6 +140,7 @@ class RejectionReason(StrEnum):
     NOT_OWNER = "not-owner"
     NO_QUORUM = "no-quorum"
     OUT_OF_RANGE = "out-of-range"
+    PASSPHRASE_NEEDED = "passphrase-needed"  # noqa: S105 - a reason, no password
     RATE_LIMITED = "rate-limited"
     REPLAYED = "replayed"
     SAFE_HALT = "safe-halt"

@@ -13,6 +13,7 @@ refuse a zero root: an empty map proves any absence.
 The list has the shape of RFC 6962: it serves tx_root and receipts_root.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,7 @@ MAX_LIST_ITEMS: Final = 1 << 32
 
 _LEAF: Final = b"\x00"
 _BRANCH: Final = b"\x01"
+_HEX_BITMAP: Final = re.compile(r"0x[0-9a-f]{1,64}\Z")
 
 
 class Leaf:
@@ -37,7 +39,7 @@ class Leaf:
 
     def __init__(self, path: bytes, value_hash: bytes) -> None:
         # Plain slots, since frozen dataclasses take a third longer to build; Final lets mypy hold them still.
-        self.hash: Final = sha256(_LEAF + path + value_hash).digest()
+        self.hash: Final[bytes] = sha256(_LEAF + path + value_hash).digest()
         self.path: Final = path
         self.value_hash: Final = value_hash
 
@@ -48,7 +50,7 @@ class Branch:
     __slots__ = ("hash", "left", "right")
 
     def __init__(self, left: "MapNode | None", right: "MapNode | None") -> None:
-        self.hash: Final = sha256(
+        self.hash: Final[bytes] = sha256(
             _BRANCH + (EMPTY_ROOT if left is None else left.hash) + (EMPTY_ROOT if right is None else right.hash)
         ).digest()
         self.left: Final = left
@@ -115,10 +117,7 @@ def _update(node: MapNode | None, changes: _Changes, start: int, end: int, depth
 
 def _with_leaf(leaf: Leaf, changes: _Changes) -> _Changes:
     """The entries left, by path, after changes to a subtree that is this leaf."""
-    entries: dict[bytes, Leaf | None] = {leaf.path: leaf}
-    for path, new in changes:
-        if not (path == leaf.path and new is not None and new.value_hash == leaf.value_hash):
-            entries[path] = new
+    entries: dict[bytes, Leaf | None] = {leaf.path: leaf, **dict(changes)}
     return [(path, entries[path]) for path in sorted(entries) if entries[path] is not None]
 
 
@@ -166,7 +165,7 @@ class MapProof:
     leaf: tuple[bytes, bytes] | None
 
     def encode(self) -> bytes:
-        """The canonical bytes: depth, bitmap of (depth + 7) // 8 bytes, siblings joined, path and value hash or None."""
+        """The canonical bytes: depth, bitmap in (depth + 7) // 8 bytes, siblings joined, path | value hash or None."""
         return codec.encode(
             (
                 self.depth,
@@ -203,9 +202,9 @@ class MapProof:
         """From `to_json`'s form. Raises Rejection(BAD_PROOF); the result is well-formed, not yet verified."""
         try:
             match value:
-                case {"depth": int(depth), "bitmap": str(bitmap), "siblings": list(siblings), "leaf": leaf} if (
-                    len(siblings) <= MAX_DEPTH and len(bitmap) <= 66
-                ):
+                case {"depth": int(depth), "bitmap": str(bitmap), "siblings": list(siblings), "leaf": leaf} if len(
+                    siblings
+                ) <= MAX_DEPTH and _HEX_BITMAP.match(bitmap):
                     entry = None if leaf is None else (bytes.fromhex(leaf["path"]), bytes.fromhex(leaf["value_hash"]))
                     proof = cls(depth, int(bitmap, 16), tuple([bytes.fromhex(item) for item in siblings]), entry)
                 case _:
