@@ -14,7 +14,7 @@ from pathlib import Path
 
 from devnet import health, state
 from devnet.launch import LOGS, Serve, fork_node, last_lines, prepare_to_fork
-from devnet.plan import Plan
+from devnet.plan import Plan, Say
 from devnet.process import ProcessIdentity, is_alive, terminate, wait_gone
 from devnet.state import Manifest
 from mpisa.primitives.errors import InvalidConfig, NotFound, NotReady
@@ -23,9 +23,6 @@ READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
 _POLL_S = 0.03
 _WATCH_S = 0.5
-
-Say = Callable[[str], None]
-"""Where progress goes, one line a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def _start(
         for node in manifest.nodes:
             if node.name not in processes:
                 fresh[node.name] = processes[node.name] = fork_node(node.name, node.home, serve)
-        state.write_processes(home, processes)
+                state.write_processes(home, processes)
         _await_ready(manifest, fresh, say, deadline)
     except BaseException:
         terminate(fresh.values(), grace_s=STOP_GRACE_S)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devnet import state
-from devnet.cluster import Say
 from devnet.plan import (
     ACCOUNT_BALANCE,
     ACCOUNT_NAMES,
@@ -23,6 +22,7 @@ from devnet.plan import (
     DEFAULT_NODES,
     FAUCET_LIMIT,
     Plan,
+    Say,
 )
 from devnet.ports import HOST, choose_ports
 from devnet.state import DevnetAccount, DevnetNode, Manifest
@@ -163,7 +163,8 @@ def _certificate_address(keys: NodeKeys) -> bytes:
 def _make_genesis(plan: Plan, members: tuple[_Member, ...], accounts: tuple[_Account, ...]) -> Genesis:
     validators = []
     for member in members:
-        assert member.keys.consensus is not None and member.keys.certificate is not None
+        assert member.keys.consensus is not None
+        assert member.keys.certificate is not None
         validators.append(
             GenesisValidator(
                 name=member.name,

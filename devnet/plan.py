@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from devnet.state import Manifest
@@ -14,6 +15,10 @@ DEFAULT_ACCOUNTS = 3
 DEFAULT_CHAIN_ID = "mpisa-devnet"
 ACCOUNT_BALANCE = 1_000_000_000_000
 FAUCET_LIMIT = 1_000_000_000
+
+
+Say = Callable[[str], None]
+"""Where progress goes, one line a call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,20 +129,24 @@ def publish(
     inputs: tuple[str, ...],
     account: str | None,
     key_file: Path | None,
+    media_type: str | None,
     **options: Any,
 ) -> None:
     """Store an artefact and register its provenance record; returns when a quorum has certified it."""
+    from mpisa.provenance.draft import draft_record
+
     with (
         source(path) as given,
         current().client() as client,
         progress(f"publish {given.name}", total_bytes(given)) as advance,
     ):
-        drafted = names.draft(given)
+        drafted = draft_record(given)
         result = client.publish(
             given,
             key=names.key_choice(account, key_file),
-            kind=kind or drafted.kind or "model",
+            kind=kind or (drafted.kind.value if drafted.kind else "model"),
             license=licence or drafted.license,
+            media_type=media_type or drafted.media_type,
             inputs=[names.parse_input(text) for text in inputs],
             progress=advance,
             **options,
@@ -188,10 +192,10 @@ def _lineage_text(found: Lineage) -> str:
 @click.option("--publisher", metavar="ADDRESS", help="Whose record, where several published the same bytes.")
 @click.option(
     "--genesis",
-    type=click.Path(path_type=Path),
+    metavar="FILE|HASH",
     help="Genesis document to trust.  [default: the home's, else the node's]",
 )
-def verify(what: str, publisher: str | None, genesis: Path | None) -> None:
+def verify(what: str, publisher: str | None, genesis: str | None) -> None:
     """Check here, not on the node, that a quorum certified an artefact's record: headers, certificates, state proof."""
     with current().client() as client:
         result = client.verify(names.cid_of(client, what), publisher=publisher, genesis=genesis)

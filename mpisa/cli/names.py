@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +16,6 @@ _KEY_FORMS = (
 
 
 _RELATIONS = {"base-model": "finetune", "dataset": "train", "code": "run"}
-
-
-@dataclass(frozen=True, slots=True)
-class Drafted:
-    """What the artefact's own files say about it."""
-
-    kind: str | None = None
-    license: str | None = None
 
 
 def cid_of(client: Client, what: str) -> str:
@@ -59,16 +49,6 @@ def parse_input(text: str) -> dict[str, str]:
     if not separator or not role or not cid:
         raise UsageError(f"--input {text!r}: expected ROLE:CID", hint="for example --input dataset:bafy...")
     return {"role": role, "relation": relation or _RELATIONS.get(role, "uses"), "cid": cid}
-
-
-def draft(path: Path) -> Drafted:
-    """Kind and licence out of the artefact's card."""
-    try:
-        provenance = importlib.import_module("mpisa.provenance")
-    except ModuleNotFoundError:
-        return Drafted()
-    found = provenance.draft(path)
-    return Drafted(kind=found.kind, license=found.license)
 
 
 def address_of(home: Path, who: str) -> str:

@@ -1,0 +1,177 @@
+"""`mpisa node`: set up, run and look after one node."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mpisa.cli.commands import group
+from mpisa.cli.render import emit, fields, hint, note, progress, size, table
+from mpisa.cli.settings import current
+from mpisa.primitives.errors import IntegrityError, NotFound, UsageError
+
+if TYPE_CHECKING:
+    from mpisa.config import PeerEntry
+    from mpisa.sdk.models import NodeInfo
+
+
+@group("node", examples=("mpisa node status", "mpisa node run --home ./node"))
+def node() -> None:
+    """One node."""
+
+
+@node.command(
+    "init",
+    examples=(
+        "mpisa node init --home ./reader --join http://127.0.0.1:8480",
+        "mpisa node init --home ./node --genesis genesis.json --role validator",
+    ),
+)
+@click.option("--name", default="node", show_default=True, help="What it calls itself.")
+@click.option("--role", type=click.Choice(("follower", "validator")), default="follower", show_default=True)
+@click.option("--genesis", type=click.Path(path_type=Path), help="The network's genesis document.")
+@click.option("--join", metavar="URL", help="Take genesis (unless given) and peer addresses from this running node.")
+@click.option("--api-port", type=click.IntRange(0, 65_535), default=0, help="Loopback API.  [default: a free one]")
+@click.option("--peer-port", type=click.IntRange(0, 65_535), default=0, help="HTTPS peer port.  [default: a free one]")
+@click.option("--libp2p-port", type=click.IntRange(0, 65_535), default=0, help="libp2p.  [default: a free one]")
+def init(
+    name: str, role: str, genesis: Path | None, join: str | None, api_port: int, peer_port: int, libp2p_port: int
+) -> None:
+    """Make a node's home: settings, fresh keys, the network's genesis document. Overwrites nothing."""
+    from mpisa.config import ApiConfig, NodeConfig, PeerConfig, Role
+    from mpisa.network.peer_id import peer_id_of
+    from mpisa.node.home import init_home
+
+    text, peers = _network(genesis, join)
+    home = current().home_or_default()
+    config = NodeConfig(
+        name=name,
+        role=Role(role),
+        api=ApiConfig(port=api_port),
+        peer=PeerConfig(port=peer_port, libp2p_port=libp2p_port, peers=peers),
+    )
+    made = init_home(home, config, genesis_text=text)
+    peer_id = peer_id_of(made.read_key("node").public_key.data)
+    data = {"name": name, "role": role, "home": str(home), "peer_id": peer_id, "config": str(made.config_file)}
+    emit(data, lambda: fields(data))
+    hint(f"run it: mpisa node run --home {home}")
+
+
+def _network(genesis: Path | None, join: str | None) -> tuple[str, tuple[PeerEntry, ...]]:
+    """The genesis document and whom to meet first."""
+    if genesis is None and join is None:
+        raise UsageError("a node belongs to a network", hint="give --join URL of a running node, or --genesis FILE")
+    text = None
+    if genesis is not None:
+        if not genesis.is_file():
+            raise NotFound(f"no such file: {genesis}", hint="--genesis takes the network's genesis.json")
+        text = genesis.read_text(encoding="utf-8")
+    if join is None:
+        assert text is not None
+        return text, ()
+    with current().client(endpoint=join) as client:
+        info = client.node()
+        if text is None:
+            document = client.genesis()
+            note(f"trusting {join} for the genesis document, hash {document.hash}; compare it with one you trust")
+            text = document.document
+    return text, (_entry(info),)
+
+
+def _entry(info: NodeInfo) -> PeerEntry:
+    from mpisa.config import PeerEntry
+
+    return PeerEntry(info.peer_id, tuple(a.partition("/p2p/")[0] for a in info.listen), info.peer_url or None)
+
+
+@node.command("run", examples=("mpisa node run --home ./node",))
+def run() -> None:
+    """Run the node of a home in the foreground until Ctrl-C or SIGTERM."""
+    home = current().home_or_default()
+    if not (home / "config.toml").exists():
+        raise NotFound(f"no node in {home}", hint=f"make one: mpisa node init --home {home}, or mpisa devnet up")
+    note(f"starting the node of {home}; Ctrl-C stops it")
+    from mpisa.cli.serve import serve_node
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serve_node(home)
+
+
+@node.command("status", examples=("mpisa node status", "mpisa node status --endpoint http://127.0.0.1:8480 --json"))
+def status() -> None:
+    """What a running node says of itself."""
+    with current().client() as client:
+        info = client.node()
+    emit(info.to_dict(), lambda: fields(info.to_dict()))
+
+
+@node.command("peers", examples=("mpisa node peers", "mpisa node peers --json"))
+def peers() -> None:
+    """Whom a running node is connected to."""
+    with current().client() as client:
+        found = client.peers()
+    rows = [(peer.peer_id, peer.authority, ", ".join(peer.addresses)) for peer in found]
+    emit({"peers": [peer.to_dict() for peer in found]}, lambda: table(rows, ("peer id", "authority", "addresses")))
+
+
+def _blocks() -> Path:
+    from mpisa.node.home import Home
+
+    home = Home(current().home_or_default())
+    if not home.config_file.exists():
+        raise NotFound(f"no node in {home.path}", hint="--home names a node's directory (of a devnet: HOME/node1)")
+    return home.blocks
+
+
+@node.command("verify", examples=("mpisa node verify --home ./node", "mpisa node verify --home ~/.mpisa/node1 --json"))
+def verify() -> None:
+    """Hash every stored block of a stopped node again. Exit code 5 when something is damaged."""
+    from storage.packs import DiskBlockStore
+
+    store = DiskBlockStore.open(_blocks())
+    try:
+        total = store.stats().bytes_used
+        with progress("verify", total) as advance:
+            report = store.verify(lambda done: advance(done, total))
+    finally:
+        store.close()
+    damages = [
+        {"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason} for d in report.damages
+    ]
+    data = {
+        "blocks": report.blocks,
+        "bytes_hashed": report.bytes_hashed,
+        "damaged": report.damaged,
+        "damages": damages,
+    }
+    emit(data, lambda: f"{report.blocks} blocks, {size(report.bytes_hashed)} hashed, {report.damaged} damaged")
+    if not report.intact:
+        first = report.damages[0]
+        raise IntegrityError(
+            f"{report.damaged} damaged places, the first in {first.file} at byte {first.offset}: {first.reason}",
+            hint=f"mpisa node repair --home {current().home_or_default()}",
+        )
+
+
+@node.command("repair", examples=("mpisa node repair --home ./node",))
+def repair() -> None:
+    """Set damaged places of a stopped node's block store aside and keep the rest; says which blocks to fetch again."""
+    from storage.packs import repair_store
+
+    report = repair_store(_blocks())
+    data = {
+        "kept": report.kept,
+        "lost": [str(cid) for cid in report.lost],
+        "quarantined": [
+            {"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason}
+            for d in report.quarantined
+        ],
+    }
+    emit(
+        data, lambda: f"{report.kept} blocks kept, {len(report.lost)} lost, {len(report.quarantined)} places set aside"
+    )
+    if report.lost:
+        hint("the network may still have them: mpisa blob pin CID, once the node runs")
