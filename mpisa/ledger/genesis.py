@@ -7,6 +7,7 @@ from mpisa.primitives.account import Account
 from mpisa.primitives.digest import ZERO_DIGEST
 from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.header import Header
+from mpisa.primitives.identifiers import Epoch, Height
 from mpisa.primitives.merkle import map_root
 from mpisa.primitives.state_keys import account_key, parameters_key
 
@@ -27,9 +28,9 @@ def genesis_header(genesis: Genesis) -> Header:
     """The header of height 0: epoch 0, which it opens and doesn't close; trusted out of band, without a certificate."""
     return Header(
         chain_hash=genesis.chain_hash,
-        height=0,
+        height=Height(0),
         time_ms=genesis.time_ms,
-        epoch=0,
+        epoch=Epoch(0),
         first_commit=0,
         last_commit=0,
         previous=ZERO_DIGEST,

@@ -136,7 +136,7 @@ def apply_transaction(state: BlockState, signed: SignedTransaction, key: PublicK
         try:
             _apply_operation(staged, operation, signed, rules)
         except Rejection as rejection:
-            raise Rejection(rejection.reason, f"operations[{position}]: {rejection.detail}") from None
+            raise Rejection(rejection.reason, f"operations[{position}].{rejection.detail}") from None
     staged.commit()
 
 

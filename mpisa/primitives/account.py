@@ -7,13 +7,16 @@ from typing import Any, Final
 
 from mpisa.primitives import codec
 from mpisa.primitives.cid import Cid
+from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Address, format_address
-from mpisa.primitives.keys import MAX_PUBLIC_KEY_BYTES, PublicKey
+from mpisa.primitives.keys import KEY_BYTES, KIND_BYTES, MAX_PUBLIC_KEY_BYTES, PublicKey
 from mpisa.primitives.record import MAX_U64, read_cid
 
 MAX_ACCOUNT_BYTES: Final = 4_096
 MAX_NAME_ENTRY_BYTES: Final = 256
 MAX_HANDLES: Final = 65_535
+
+_KIND_OF_BYTE: Final = {byte: kind for kind, byte in KIND_BYTES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,7 @@ class Account:
         )
         public_key = None
         if key is not None:
-            encoded = codec.expect_bytes(key, "account.public_key", max_length=MAX_PUBLIC_KEY_BYTES)
-            public_key = PublicKey.decode(encoded)
+            public_key = _stored_key(codec.expect_bytes(key, "account.public_key", max_length=MAX_PUBLIC_KEY_BYTES))
         return cls(
             address=address,
             public_key=public_key,
@@ -126,3 +128,11 @@ class OwnerEntry:
             account=Address(codec.expect_bytes(account, "owner entry.account", length=20)),
             height=codec.expect_int(height, "owner entry.height", 0, MAX_U64),
         )
+
+
+def _stored_key(encoded: bytes) -> PublicKey:
+    """A key from the state: what costs, whether it is a point of its curve, was checked when it was put on file."""
+    kind = _KIND_OF_BYTE.get(encoded[0]) if encoded else None
+    if kind is None or len(encoded) != 1 + KEY_BYTES[kind]:
+        raise Rejection(RejectionReason.BAD_KEY, f"account.public_key: {len(encoded)} bytes are no key of a known kind")
+    return PublicKey(kind, encoded[1:])

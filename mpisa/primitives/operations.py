@@ -104,14 +104,15 @@ def operation_value(operation: Operation) -> codec.Value:
             return (_FAUCET, to, amount)
 
 
-def read_operation(value: codec.Value, name: str) -> Operation:
-    """Read one operation; raises Rejection."""
-    fields = codec.expect_tuple(value, name, MAX_OPERATION_FIELDS)
-    code = codec.expect_int(fields[0] if fields else None, f"{name}.code", 0, 255)
-    reader = _READERS.get(code)
-    if reader is None:
-        raise Rejection(RejectionReason.MALFORMED, f"{name}: expected an operation code of 1 to 5, got {code}")
-    return reader(fields, name)
+def read_operations(value: codec.Value) -> tuple[Operation, ...]:
+    """Read a transaction's operations; raises Rejection naming the one at fault."""
+    operations: list[Operation] = []
+    for item in codec.expect_tuple(value, "operations", MAX_OPERATIONS):
+        try:
+            operations.append(_read_operation(item))
+        except Rejection as rejection:
+            raise _at(len(operations), rejection) from None
+    return tuple(operations)
 
 
 def operation_target(operation: Operation) -> tuple[object, ...]:
@@ -129,15 +130,15 @@ def operation_target(operation: Operation) -> tuple[object, ...]:
             return (_FAUCET, to)
 
 
-def validate_operation(operation: Operation, sender: Address, name: str) -> None:
+def validate_operation(operation: Operation, sender: Address) -> None:
     """Raise Rejection for what is wrong whatever the state: zero amounts, transfers to oneself, a bad record."""
     match operation:
         case Transfer(to, amount):
-            _validate_amount(amount, name)
+            _validate_amount(amount)
             if to == sender:
-                raise Rejection(RejectionReason.SELF_TRANSFER, f"{name}: sender and recipient are the same account")
+                raise Rejection(RejectionReason.SELF_TRANSFER, "to: sender and recipient are the same account")
         case Faucet(_, amount):
-            _validate_amount(amount, name)
+            _validate_amount(amount)
         case Publish(record):
             record.validate()
         case _:
@@ -147,17 +148,19 @@ def validate_operation(operation: Operation, sender: Address, name: str) -> None
 def validate_operations(operations: tuple[Operation, ...], sender: Address) -> None:
     """Raise Rejection unless there are 1 to MAX_OPERATIONS valid operations, one a target."""
     if not operations:
-        raise Rejection(RejectionReason.MALFORMED, "operations: expected at least 1, got 0")
+        raise Rejection(RejectionReason.MALFORMED, "operations: expected at least 1 item, got 0")
     if len(operations) > MAX_OPERATIONS:
         raise Rejection(
-            RejectionReason.TOO_LARGE, f"operations: expected at most {MAX_OPERATIONS}, got {len(operations)}"
+            RejectionReason.TOO_LARGE, f"operations: expected at most {MAX_OPERATIONS} items, got {len(operations)}"
         )
-    if len(operations) == 1:
-        validate_operation(operations[0], sender, "operations[0]")
-        return
     seen: dict[tuple[object, ...], int] = {}
     for position, operation in enumerate(operations):
-        validate_operation(operation, sender, f"operations[{position}]")
+        try:
+            validate_operation(operation, sender)
+        except Rejection as rejection:
+            raise _at(position, rejection) from None
+        if len(operations) == 1:
+            return
         target = operation_target(operation)
         if target in seen:
             raise Rejection(
@@ -186,50 +189,60 @@ def operation_to_json(operation: Operation) -> dict[str, Any]:
             return {"type": "faucet", "to": format_address(to), "amount": amount}
 
 
-def _validate_amount(amount: int, name: str) -> None:
+def _validate_amount(amount: int) -> None:
     if amount == 0:
-        raise Rejection(RejectionReason.ZERO_AMOUNT, f"{name}.amount: expected at least 1, got 0")
+        raise Rejection(RejectionReason.ZERO_AMOUNT, "amount: expected at least 1, got 0")
     if not 0 < amount <= MAX_U64:
-        raise Rejection(RejectionReason.MALFORMED, f"{name}.amount: expected 1 to {MAX_U64}, got {amount}")
+        raise Rejection(RejectionReason.OUT_OF_RANGE, f"amount: expected 1..{MAX_U64}, got {amount}")
 
 
-def _read_amount(fields: tuple[codec.Value, ...], name: str) -> tuple[Address, int]:
-    _, to, amount = codec.expect_tuple(fields, name, length=3)
-    address = Address(codec.expect_bytes(to, f"{name}.to", length=20))
-    return address, codec.expect_int(amount, f"{name}.amount", 0, MAX_U64)
+def _at(position: int, rejection: Rejection) -> Rejection:
+    return Rejection(rejection.reason, f"operations[{position}].{rejection.detail}")
 
 
-def _read_transfer(fields: tuple[codec.Value, ...], name: str) -> Transfer:
-    return Transfer(*_read_amount(fields, name))
+def _read_operation(value: codec.Value) -> Operation:
+    fields = codec.expect_tuple(value, "fields", MAX_OPERATION_FIELDS)
+    code = codec.expect_int(fields[0] if fields else None, "code", 0, 255)
+    reader = _READERS.get(code)
+    if reader is None:
+        raise Rejection(RejectionReason.MALFORMED, f"code: expected 1 to {max(_READERS)}, got {code}")
+    return reader(fields)
 
 
-def _read_publish(fields: tuple[codec.Value, ...], name: str) -> Publish:
-    _, record = codec.expect_tuple(fields, name, length=2)
+def _read_amount(fields: tuple[codec.Value, ...]) -> tuple[Address, int]:
+    _, to, amount = codec.expect_tuple(fields, "fields", length=3)
+    return Address(codec.expect_bytes(to, "to", length=20)), codec.expect_int(amount, "amount", 0, MAX_U64)
+
+
+def _read_transfer(fields: tuple[codec.Value, ...]) -> Transfer:
+    return Transfer(*_read_amount(fields))
+
+
+def _read_publish(fields: tuple[codec.Value, ...]) -> Publish:
+    _, record = codec.expect_tuple(fields, "fields", length=2)
     return Publish(ProvenanceRecord.from_value(record))
 
 
-def _read_set_name(fields: tuple[codec.Value, ...], name: str) -> SetName:
-    _, text, cid = codec.expect_tuple(fields, name, length=3)
-    spelled = codec.expect_str(text, f"{name}.name", MAX_NAME_LENGTH)
-    artefact_name = ArtefactName.parse(spelled)
-    if str(artefact_name) != spelled:
-        raise Rejection(RejectionReason.BAD_NAME, f"{name}.name: expected {str(artefact_name)!r}, got {spelled!r}")
-    return SetName(artefact_name, read_optional_cid(cid, f"{name}.cid"))
+def _read_set_name(fields: tuple[codec.Value, ...]) -> SetName:
+    _, text, cid = codec.expect_tuple(fields, "fields", length=3)
+    spelled = codec.expect_str(text, "name", MAX_NAME_LENGTH)
+    name = ArtefactName.parse(spelled)
+    if str(name) != spelled:
+        raise Rejection(RejectionReason.BAD_NAME, f"name: expected {str(name)!r}, got {spelled!r}")
+    return SetName(name, read_optional_cid(cid, "cid"))
 
 
-def _read_rotate_key(fields: tuple[codec.Value, ...], name: str) -> RotateKey:
-    _, key, proof = codec.expect_tuple(fields, name, length=3)
-    encoded = codec.expect_bytes(key, f"{name}.public_key", max_length=MAX_PUBLIC_KEY_BYTES)
-    return RotateKey(
-        PublicKey.decode(encoded), codec.expect_bytes(proof, f"{name}.proof", max_length=MAX_SIGNATURE_BYTES)
-    )
+def _read_rotate_key(fields: tuple[codec.Value, ...]) -> RotateKey:
+    _, key, proof = codec.expect_tuple(fields, "fields", length=3)
+    encoded = codec.expect_bytes(key, "public_key", max_length=MAX_PUBLIC_KEY_BYTES)
+    return RotateKey(PublicKey.decode(encoded), codec.expect_bytes(proof, "proof", max_length=MAX_SIGNATURE_BYTES))
 
 
-def _read_faucet(fields: tuple[codec.Value, ...], name: str) -> Faucet:
-    return Faucet(*_read_amount(fields, name))
+def _read_faucet(fields: tuple[codec.Value, ...]) -> Faucet:
+    return Faucet(*_read_amount(fields))
 
 
-_READERS: Final[dict[int, Callable[[tuple[codec.Value, ...], str], Operation]]] = {
+_READERS: Final[dict[int, Callable[[tuple[codec.Value, ...]], Operation]]] = {
     _TRANSFER: _read_transfer,
     _PUBLISH: _read_publish,
     _SET_NAME: _read_set_name,

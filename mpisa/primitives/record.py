@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mpisa.primitives import codec
-from mpisa.primitives.cid import Cid
+from mpisa.primitives.cid import MAX_CID_BYTES, Cid
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Address, format_address
 from mpisa.primitives.spdx import validate_license
@@ -23,7 +23,6 @@ MAX_STORED_RECORD_BYTES: Final = MAX_RECORD_BYTES + 256
 MAX_INPUTS: Final = 64
 MAX_SIZE: Final = (1 << 63) - 1
 MAX_U64: Final = (1 << 64) - 1
-MAX_CID_BYTES: Final = 64
 MAX_MEDIA_TYPE_LENGTH: Final = 127
 MAX_REFERENCE_LENGTH: Final = 160
 RECORD_VERSION: Final = 1

@@ -22,11 +22,10 @@ from mpisa.primitives.keys import (
     signing_message,
 )
 from mpisa.primitives.operations import (
-    MAX_OPERATIONS,
     Operation,
     operation_to_json,
     operation_value,
-    read_operation,
+    read_operations,
     validate_operations,
 )
 from mpisa.primitives.record import MAX_U64
@@ -146,7 +145,9 @@ def decode_transaction(raw: bytes) -> SignedTransaction:
     signature_bytes = codec.expect_bytes(signature, "transaction.signature", max_length=MAX_SIGNATURE_BYTES)
     transaction = _read_body(fields)
     transaction.validate()
-    body = raw[len(_PAIR_PREFIX) : len(raw) - len(codec.encode(signature_bytes))]
+    # Canonical bytes: the pair's one-byte head, the body, the signature's head of 2 bytes (3 from 256 on) and content.
+    signature_head = 2 if len(signature_bytes) < 256 else 3
+    body = raw[len(_PAIR_PREFIX) : len(raw) - signature_head - len(signature_bytes)]
     return SignedTransaction(transaction, signature_bytes, body, transaction_hash(body))
 
 
@@ -168,10 +169,7 @@ def _read_body(value: codec.Value) -> Transaction:
         sender=Address(codec.expect_bytes(sender, "transaction.sender", length=20)),
         nonce=codec.expect_int(nonce, "transaction.nonce", 0, MAX_NONCE),
         expires_ms=codec.expect_int(expires_ms, "transaction.expires_ms", 0, MAX_U64),
-        operations=tuple(
-            read_operation(item, f"operations[{position}]")
-            for position, item in enumerate(codec.expect_tuple(operations, "transaction.operations", MAX_OPERATIONS))
-        ),
+        operations=read_operations(operations),
         fee=codec.expect_int(fee, "transaction.fee", 0, MAX_U64),
         public_key=key,
         memo=None if memo is None else codec.expect_str(memo, "transaction.memo", MAX_MEMO_BYTES),

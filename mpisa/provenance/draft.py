@@ -25,66 +25,17 @@ MAX_LICENSE_BYTES: Final = 65_536
 MAX_DRAFT_INPUTS: Final = 32
 DIRECTORY_MEDIA_TYPE: Final = "inode/directory"
 
-_MODEL_SUFFIXES: Final = frozenset(
-    [
-        ".safetensors",
-        ".onnx",
-        ".gguf",
-        ".ggml",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".keras",
-        ".tflite",
-        ".mlmodel",
-        ".joblib",
-        ".pickle",
-        ".pkl",
-        ".msgpack",
-        ".engine",
-    ]
+_MODEL_SUFFIX: Final = re.compile(
+    r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|keras"
+    r"|tflite|mlmodel|joblib|pickle|pkl|msgpack|engine)"
 )
-_DATASET_SUFFIXES: Final = frozenset(
-    [
-        ".parquet",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".ndjson",
-        ".arrow",
-        ".feather",
-        ".avro",
-        ".tfrecord",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".sqlite",
-        ".xlsx",
-    ]
+_DATASET_SUFFIX: Final = re.compile(
+    r"\.(?:parquet|csv|tsv|jsonl|ndjson|arrow|feather|avro"
+    r"|tfrecord|npy|npz|h5|hdf5|sqlite|xlsx)"
 )
-_CODE_SUFFIXES: Final = frozenset(
-    [
-        ".py",
-        ".ipynb",
-        ".rs",
-        ".c",
-        ".cc",
-        ".cpp",
-        ".h",
-        ".hpp",
-        ".cu",
-        ".go",
-        ".java",
-        ".js",
-        ".ts",
-        ".sh",
-        ".jl",
-        ".r",
-        ".sol",
-        ".swift",
-        ".kt",
-    ]
+_CODE_SUFFIX: Final = re.compile(
+    r"\.(?:py|ipynb|rs|c|cc|cpp|h|hpp|cu|go"
+    r"|java|js|ts|sh|jl|r|sol|swift|kt)"
 )
 _EVALUATION_NAME: Final = re.compile(
     r"(?:.*[_-])?(?:eval|evaluation|results|metrics|scores|benchmark)s?(?:[_-].*)?\.json"
@@ -211,11 +162,11 @@ def _guess_kind(entries: Iterable[_Entry]) -> ArtefactKind | None:
     weights = dict.fromkeys((ArtefactKind.DATASET, ArtefactKind.CODE), 0)
     evaluation = False
     for entry in entries:
-        if entry.suffix in _MODEL_SUFFIXES or entry.name in ("pytorch_model.bin", "model.bin", "model.h5"):
+        if _MODEL_SUFFIX.fullmatch(entry.suffix) or entry.name in ("pytorch_model.bin", "model.bin", "model.h5"):
             return ArtefactKind.MODEL
-        if entry.suffix in _DATASET_SUFFIXES:
+        if _DATASET_SUFFIX.fullmatch(entry.suffix):
             weights[ArtefactKind.DATASET] += 1 + entry.size
-        elif entry.suffix in _CODE_SUFFIXES:
+        elif _CODE_SUFFIX.fullmatch(entry.suffix):
             weights[ArtefactKind.CODE] += 1 + entry.size
         elif _EVALUATION_NAME.fullmatch(entry.name):
             evaluation = True
