@@ -1,10 +1,10 @@
 """Opening a store after whatever happened to it: which packs are there, where the last one ends, what the index lacks.
 
 Rules. Everything before the index's checkpoint, and everything in a pack that has a successor, was acknowledged: a
-fault there is damage. After the checkpoint in the last pack, complete groups are taken over; an incomplete last group is
-a write that never finished, and is cut off. A bad record there that is followed by a later group is damage again, since
-a group begins only after the one before it was durable. If the index itself was unreadable, a bad last group is taken
-for damage unless the file simply ends within it.
+fault there is damage. After the checkpoint in the last pack, complete groups are taken over; an incomplete last group
+is a write that never finished, and is cut off. A bad record there that is followed by a later group is damage again,
+since a group begins only after the one before it was durable. If the index itself was unreadable, a bad last group is
+taken for damage unless the file simply ends within it.
 
 The newest pack is hashed whole on opening (at most one pack, a fraction of a second); the others are checked for
 presence and length, and hashed by every read and by `verify`.
