@@ -60,10 +60,10 @@ class ConsensusStore:
         found = self._db.range(_VERTEX, prefix_end(_VERTEX), limit=1, reverse=True)
         return int.from_bytes(found[0][0][1:9], "big") if found else 0
 
-    def from_round(self, first: int, *, max_bytes: int, limit: int) -> list[bytes]:
-        """Raw vertices of rounds >= first in ascending order; whole vertices, about max_bytes of them at most."""
-        start = _VERTEX + first.to_bytes(8, "big")
-        return [raw for _, raw in self._db.range(start, prefix_end(_VERTEX), limit=limit, max_bytes=max_bytes)]
+    def rounds(self, first: int, stop: int, *, max_bytes: int, limit: int) -> list[bytes]:
+        """Raw vertices of rounds first..stop-1 in ascending order; whole vertices, about max_bytes of them at most."""
+        low, high = _VERTEX + first.to_bytes(8, "big"), _VERTEX + stop.to_bytes(8, "big")
+        return [raw for _, raw in self._db.range(low, high, limit=limit, max_bytes=max_bytes)]
 
     def all_from(self, first: int) -> Iterator[bytes]:
         """Every raw vertex of rounds >= first in ascending order, a page in memory at a time."""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from storage.importer import ImportResult
-
     from mpisa.config import NodeConfig
     from mpisa.node.views import (
         AccountView,
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
+    from storage.importer import ImportResult
 
 
 class ChainView(Protocol):

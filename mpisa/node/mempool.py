@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from mpisa.primitives.identifiers import Address
 
-ITEM_OVERHEAD_BYTES = 5
-"""What the payload's list adds to each transaction, at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class MempoolLimits:
@@ -165,19 +162,21 @@ class Mempool:
                 f"the pool holds {len(self._by_hash)} transactions of {self._size} bytes, its most; try again later",
             )
 
-    def take(self, max_bytes: int, round_number: int) -> list[PooledTransaction]:
-        """Moves waiting transactions in flight with this round, as many as fit into max_bytes of payload."""
+    def holds_any_of(self, sender: Address) -> bool:
+        """Whether a transaction of this sender is here."""
+        return sender in self._accounts
+
+    def take(self, max_bytes: int, overhead: int, max_count: int, round_number: int) -> list[PooledTransaction]:
+        """Moves waiting transactions in flight with this round, at most max_count; each costs `overhead` bytes more."""
         taken: list[PooledTransaction] = []
-        left = max_bytes - ITEM_OVERHEAD_BYTES
-        full = False
-        while self._ready and not full:
+        left = max_bytes
+        while self._ready:
             for sender in list(self._ready):
                 account = self._accounts[sender]
                 transaction = account.by_nonce[account.take]
-                cost = len(transaction.raw) + ITEM_OVERHEAD_BYTES
-                if cost > left:
-                    full = True
-                    break
+                cost = len(transaction.raw) + overhead
+                if cost > left or len(taken) >= max_count:
+                    return taken
                 left -= cost
                 taken.append(transaction)
                 self._in_flight[transaction.hash] = round_number
@@ -213,14 +212,17 @@ class Mempool:
             self._settle(sender)
         return dropped
 
-    def requeue(self, below_round: int) -> int:
-        """Sends transactions in flight since a round below this one back to waiting; returns how many."""
-        stranded = [key for key, since in self._in_flight.items() if since < below_round]
-        for transaction_hash in stranded:
-            del self._in_flight[transaction_hash]
-        for sender in {self._by_hash[key].sender: None for key in stranded}:
+    def requeue(self, hashes: Iterable[bytes]) -> int:
+        """Sends transactions in flight back to waiting: their vertex will never be committed. Returns how many."""
+        touched: dict[Address, None] = {}
+        count = 0
+        for transaction_hash in hashes:
+            if self._in_flight.pop(transaction_hash, None) is not None:
+                touched[self._by_hash[transaction_hash].sender] = None
+                count += 1
+        for sender in touched:
             self._settle(sender)
-        return len(stranded)
+        return count
 
     def drop_expired(self, now_ms: int) -> list[Dropped]:
         """Drops waiting transactions whose time has passed; those in flight are the ledger's to judge."""

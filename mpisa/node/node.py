@@ -4,11 +4,5 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpisa.node.home import Home
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from mpisa.config import NodeConfig
-    from mpisa.network.ports import BlockSource, Network, NetworkConfig
+    pass

@@ -1,0 +1,149 @@
+"""From a commit to a signed header: execute, make durable in one batch, read back, sign.
+
+Folded commits only leave their payloads for the commit that closes the chain block. Everything happens in the store's
+one writer thread, so the loop goes on meanwhile. What is signed is the header as the disk gave it back; a height is
+written once, so no two headers of one height are ever signed, across crashes too. Non-goals: the order (consensus)
+and the meaning (ledger).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consensus.events import CommittedSubDag, Executed
+from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.transition import BlockResult, execute_payloads
+from mpisa.node.chain_store import ExecutedBlock
+from mpisa.primitives import merkle
+from mpisa.primitives.digest import ZERO_DIGEST, sha256
+from mpisa.primitives.header import Header, header_hash, sign_header
+from mpisa.primitives.identifiers import Height
+from mpisa.primitives.record import StoredRecord
+from mpisa.primitives.state_keys import RECORD_SPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor as ThreadExecutor
+
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.primitives.keys import PrivateKey, PublicKey
+    from mpisa.primitives.transaction import SignedTransaction
+
+MAX_CHECKED_SIGNATURES = 65_536
+
+
+class SignatureCache:
+    """Remembers signatures found good, under (raw bytes, key), so that each is verified once a node."""
+
+    def __init__(self, bound: int = MAX_CHECKED_SIGNATURES) -> None:
+        self._bound = bound
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._good)
+
+    def check(self, signed: SignedTransaction, key: PublicKey) -> bool:
+        """Whether this key signed (ledger.transition.SignatureCheck)."""
+        name = sha256(signed.raw, key.encode())
+        if name in self._good:
+            return True
+        if not signed.verify(key):
+            return False
+        self._good[name] = None
+        while len(self._good) > self._bound:
+            self._good.popitem(last=False)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A chain block that is durable, and the event that tells the engine."""
+
+    block: ExecutedBlock
+    event: Executed
+
+
+class Execution:
+    """See the module. One task calls `execute`, commit after commit."""
+
+    def __init__(
+        self,
+        store: ChainStore,
+        validators_hash: bytes,
+        key: PrivateKey | None,
+        writer: ThreadExecutor,
+        signatures: SignatureCache,
+    ) -> None:
+        self._store = store
+        self._validators_hash = validators_hash
+        self._key = key
+        self._writer = writer
+        self._signatures = signatures
+        self._payloads: list[bytes] = []
+
+    async def execute(self, commit: CommittedSubDag) -> Outcome | None:
+        """The outcome when this commit closes a chain block, else None.
+
+        Raises DiskFull, and may then be called again with the same commit; StoreDamaged or IntegrityError are final.
+        """
+        payloads = [*self._payloads, *(vertex.payload for vertex in commit.vertices if vertex.payload)]
+        if commit.block is None:
+            self._payloads = payloads
+            return None
+        outcome = await asyncio.get_running_loop().run_in_executor(self._writer, self._execute, commit, payloads)
+        self._payloads = []
+        return outcome
+
+    def again(self, height: int) -> Executed:
+        """The event of a height executed before: after a restart, for heights without a certificate."""
+        return self._sign(height)
+
+    def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes]) -> Outcome:
+        assert commit.block is not None
+        height = commit.block.height
+        previous = self._store.header(height - 1)
+        context = BlockContext(previous.chain_hash, height, commit.time_ms, commit.epoch)
+        result = execute_payloads(self._store, payloads, context, signature_ok=self._signatures.check)
+        root = self._store.preview_root(result.changes)
+        header = self._header(commit, previous, result, merkle.root_hash(root))
+        links = _lineage_links(result)
+        block = ExecutedBlock(header, result.transactions, result.receipts, result.changes, links, commit.cursor)
+        self._store.commit(block, root)
+        return Outcome(block, self._sign(height))
+
+    def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
+        assert commit.block is not None
+        return Header(
+            chain_hash=previous.chain_hash,
+            height=commit.block.height,
+            time_ms=commit.time_ms,
+            epoch=commit.epoch,
+            first_commit=commit.block.first_commit,
+            last_commit=commit.index,
+            previous=self._store.hash_at(previous.height),
+            commit_digest=commit.digest,
+            window_root=commit.window_root,
+            tx_root=merkle.list_root(result.transactions),
+            receipts_root=merkle.list_root([receipt.encode() for receipt in result.receipts]),
+            state_root=state_root,
+            validators_hash=self._validators_hash,
+            next_validators_hash=ZERO_DIGEST,
+        )
+
+    def _sign(self, height: int) -> Executed:
+        header = self._store.reread_header(height)
+        signature = sign_header(self._key, header) if self._key is not None else b""
+        return Executed(height=Height(height), header_hash=header_hash(header), signature=signature, header=header)
+
+
+def _lineage_links(result: BlockResult) -> tuple[tuple[bytes, bytes], ...]:
+    """(input CID bytes, record key) of every record written, for the index of what was made from what."""
+    links = []
+    for key, value in result.changes:
+        if value is not None and key.startswith(RECORD_SPACE):
+            record = StoredRecord.decode(value).record
+            links += [(item.cid.to_bytes(), key) for item in record.inputs if item.cid is not None]
+    return tuple(links)

@@ -1,0 +1,307 @@
+"""Transactions from submission to certificate, as one node sees them.
+
+`submit` validates, pools, and waits as long as it was asked to. It answers `accepted` only for what would be valid
+now, and takes nothing while the chain is halted, certification lags too far behind ordering, or the disk is full. A
+hash that was executed before is answered from the chain. Waiting is bounded by MAX_WAITERS and by the caller's
+timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mpisa.ledger.payload import ITEM_OVERHEAD, LIST_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, decode_payload, encode_payload
+from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.submission import validate_for_submission
+from mpisa.node.mempool import Mempool, PooledTransaction
+from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
+from mpisa.primitives.account import Account
+from mpisa.primitives.digest import sha256
+from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut
+from mpisa.primitives.identifiers import Address
+from mpisa.primitives.receipt import ReceiptStatus
+from mpisa.primitives.state_keys import ACCOUNT_SPACE, account_key
+from mpisa.primitives.transaction import decode_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpisa.node.chain_store import ChainStore, ExecutedBlock
+    from mpisa.node.clock import Clock
+    from mpisa.node.execution import SignatureCache
+    from mpisa.node.mempool import Dropped
+    from mpisa.primitives.transaction import SignedTransaction
+
+MAX_WAITERS = 20_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """Transactions since the start, for /metrics."""
+
+    transactions_accepted: int = 0
+    transactions_refused: int = 0
+    transactions_applied: int = 0
+    transactions_rejected: int = 0
+    transactions_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    until: WaitFor
+    future: asyncio.Future[TransactionStatus]
+
+
+class Submissions:
+    """See the module. Belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        store: ChainStore,
+        pool: Mempool,
+        signatures: SignatureCache,
+        clock: Clock,
+        certification_lag: int,
+        nonce_gap: int,
+        on_waiting: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._signatures = signatures
+        self._clock = clock
+        self._lag = certification_lag
+        self._nonce_gap = nonce_gap
+        self._on_waiting = on_waiting
+        self._waiters: dict[bytes, list[_Waiter]] = {}
+        self._waiter_count = 0
+        self._to_certify: defaultdict[int, list[tuple[TransactionStatus, _Waiter]]] = defaultdict(list)
+        self._stopped: MpisaError | None = NotReady("the node is starting", hint="wait until it is ready")
+        self.counters = Counters()
+
+    def stop_intake(self, error: MpisaError) -> None:
+        """Refuse everything with this error until `open_intake`."""
+        self._stopped = error
+
+    def open_intake(self) -> None:
+        """Take transactions (again)."""
+        self._stopped = None
+
+    def lag(self) -> int:
+        """Chain blocks ordered here that aren't certified yet."""
+        return self._store.height - self._store.certified_height
+
+    def halted(self) -> MpisaError | None:
+        """Why nothing is taken now, or None."""
+        if self._stopped is not None:
+            return self._stopped
+        lag = self.lag()
+        if lag > self._lag:
+            return Rejection(
+                RejectionReason.SAFE_HALT,
+                f"certification is {lag} chain blocks behind ordering, at most {self._lag} are allowed; "
+                "nothing is taken until it has caught up",
+            )
+        return None
+
+    async def submit(self, raw: bytes, wait: WaitFor, timeout_s: float) -> TransactionStatus:
+        """See Node.submit."""
+        transaction_hash = self._accept(raw)
+        status = self._reached(transaction_hash, wait)
+        if status is not None:
+            return status
+        waiter = _Waiter(wait, asyncio.get_running_loop().create_future())
+        self._wait_for(transaction_hash, waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter.future
+        except TimeoutError:
+            raise self._timed_out(transaction_hash, wait, timeout_s) from None
+        finally:
+            self._forget(transaction_hash, waiter)
+
+    def _accept(self, raw: bytes) -> bytes:
+        halted = self.halted()
+        if halted is not None:
+            raise halted
+        try:
+            signed = decode_transaction(raw)
+            place = self._store.place(signed.hash)
+            if (place is None or not place.final) and signed.hash not in self._pool:
+                self._validate(raw, signed)
+                self._add(raw, signed)
+        except Rejection:
+            self.counters.transactions_refused += 1
+            raise
+        return signed.hash
+
+    def _add(self, raw: bytes, signed: SignedTransaction) -> None:
+        transaction = signed.transaction
+        pooled = PooledTransaction(
+            signed.hash, sha256(raw), transaction.sender, transaction.nonce, transaction.expires_ms, raw
+        )
+        self.dropped(self._pool.drop_expired(self._clock.now_ms()))
+        waiting = self._pool.has_waiting
+        self._pool.add(pooled, self._state_nonce(transaction.sender))
+        self.counters.transactions_accepted += 1
+        if self._pool.has_waiting and not waiting:
+            self._on_waiting()
+
+    def _validate(self, raw: bytes, signed: SignedTransaction) -> None:
+        sender, nonce = signed.transaction.sender, signed.transaction.nonce
+        pending = self.pending_nonce(sender)
+        expected = nonce if pending < nonce <= pending + self._nonce_gap else pending
+        head = self._store.header(self._store.height)
+        time_ms = max(self._clock.now_ms(), head.time_ms + 1)
+        context = BlockContext(head.chain_hash, head.height + 1, time_ms, head.epoch)
+        validate_for_submission(self._store, raw, context, pending_nonce=expected, signature_ok=self._signatures.check)
+
+    def _state_nonce(self, sender: Address) -> int:
+        value = self._store.get(account_key(sender))
+        return 0 if value is None else Account.decode(sender, value).nonce
+
+    def pending_nonce(self, sender: Address) -> int:
+        """The next nonce to sign, counting what waits here."""
+        return self._pool.pending_nonce(sender, self._state_nonce(sender))
+
+    def status(self, transaction_hash: bytes) -> TransactionStatus:
+        """From the chain, or `accepted` from the pool. Raises NotFound."""
+        place = self._store.place(transaction_hash)
+        if place is None:
+            pooled = self._pool.get(transaction_hash)
+            if pooled is None:
+                raise NotFound(f"transaction {transaction_hash.hex()} is neither on the chain nor waiting here")
+            return TransactionStatus(transaction_hash, TransactionState.ACCEPTED, raw=pooled.raw)
+        receipt = self._store.receipts(place.height)[place.index]
+        raws = self._store.transactions(place.height)
+        raw = raws[place.index] if place.index < len(raws) else None
+        if receipt.status is ReceiptStatus.REJECTED:
+            state = TransactionState.REJECTED
+        elif place.height <= self._store.certified_height:
+            state = TransactionState.CERTIFIED
+        else:
+            state = TransactionState.ORDERED
+        return TransactionStatus(transaction_hash, state, place.height, place.index, receipt, raw)
+
+    def _reached(self, transaction_hash: bytes, wait: WaitFor) -> TransactionStatus | None:
+        if wait is WaitFor.ACCEPTED or transaction_hash not in self._pool:
+            status = self.status(transaction_hash)
+            certified = status.height is not None and status.height <= self._store.certified_height
+            if wait is not WaitFor.CERTIFIED or certified:
+                return status
+        return None
+
+    def _wait_for(self, transaction_hash: bytes, waiter: _Waiter) -> None:
+        if self._waiter_count >= MAX_WAITERS:
+            raise NotReady(
+                f"transaction {transaction_hash.hex()} is accepted, but {MAX_WAITERS} others are waited for already",
+                hint="look it up later by its hash",
+            )
+        self._waiter_count += 1
+        place = self._store.place(transaction_hash)
+        if place is not None and transaction_hash not in self._pool:
+            self._to_certify[place.height].append((self.status(transaction_hash), waiter))
+        else:
+            self._waiters.setdefault(transaction_hash, []).append(waiter)
+
+    def _forget(self, transaction_hash: bytes, waiter: _Waiter) -> None:
+        self._waiter_count -= 1
+        waiters = self._waiters.get(transaction_hash)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[transaction_hash]
+
+    def _timed_out(self, transaction_hash: bytes, wait: WaitFor, timeout_s: float) -> TimedOut:
+        try:
+            known = self.status(transaction_hash)
+        except NotFound:
+            where = "no longer waiting here"
+        else:
+            where = known.status.value + (f" at height {known.height}" if known.height is not None else "")
+        return TimedOut(
+            f"transaction {transaction_hash.hex()} is not {wait.value} after {timeout_s:g} s; it is {where}",
+            hint="it may still be executed: look it up by its hash before you send another",
+        )
+
+    def executed(self, block: ExecutedBlock) -> None:
+        """A chain block is durable: the pool forgets its transactions, who waited for `ordered` hears of it."""
+        hashes: list[bytes] = []
+        for receipt in block.receipts:
+            pooled = self._pool.find(receipt.tx_hash)
+            hashes.append(receipt.tx_hash if pooled is None else pooled.hash)
+            if receipt.status is ReceiptStatus.APPLIED:
+                self.counters.transactions_applied += 1
+            else:
+                self.counters.transactions_rejected += 1
+        dropped = self._pool.executed(hashes, self._changed_nonces(block))
+        for index, (transaction_hash, receipt) in enumerate(zip(hashes, block.receipts, strict=True)):
+            waiters = self._waiters.pop(transaction_hash, ())
+            if waiters:
+                rejected = receipt.status is ReceiptStatus.REJECTED
+                state = TransactionState.REJECTED if rejected else TransactionState.ORDERED
+                self._ordered(TransactionStatus(transaction_hash, state, block.header.height, index, receipt), waiters)
+        self.dropped(dropped)
+
+    def _changed_nonces(self, block: ExecutedBlock) -> list[tuple[Address, int]]:
+        changed: list[tuple[Address, int]] = []
+        for key, value in block.changes:
+            if value is not None and key.startswith(ACCOUNT_SPACE):
+                address = Address(key[len(ACCOUNT_SPACE) :])
+                if self._pool.holds_any_of(address):
+                    changed.append((address, Account.decode(address, value).nonce))
+        return changed
+
+    def _ordered(self, status: TransactionStatus, waiters: list[_Waiter]) -> None:
+        assert status.height is not None
+        for waiter in waiters:
+            if waiter.until is WaitFor.CERTIFIED:
+                self._to_certify[status.height].append((status, waiter))
+            elif not waiter.future.done():
+                waiter.future.set_result(status)
+
+    def certified(self, height: int) -> None:
+        """Everything up to this height is certified: who waited for that hears of it."""
+        for reached in [number for number in self._to_certify if number <= height]:
+            for status, waiter in self._to_certify.pop(reached):
+                if waiter.future.done():
+                    continue
+                if status.status is TransactionState.ORDERED:
+                    status = replace(status, status=TransactionState.CERTIFIED)
+                waiter.future.set_result(status)
+
+    def dropped(self, dropped: list[Dropped]) -> None:
+        """Transactions that left the pool unexecuted: who waited gets the reason."""
+        for transaction_hash, reason in dropped:
+            self.counters.transactions_dropped += 1
+            for waiter in self._waiters.pop(transaction_hash, ()):
+                if not waiter.future.done():
+                    waiter.future.set_exception(reason)
+
+    def take_payload(self, round_number: int, max_bytes: int) -> bytes:
+        """Transactions for our next vertex, empty when none wait or certification lags."""
+        if self.lag() > self._lag:
+            return b""
+        self.dropped(self._pool.drop_expired(self._clock.now_ms()))
+        taken = self._pool.take(max_bytes - LIST_OVERHEAD, ITEM_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, round_number)
+        return encode_payload([transaction.raw for transaction in taken])
+
+    def lapsed(self, payload: bytes) -> None:
+        """A vertex of ours will never be committed: what it carried waits again."""
+        waiting = self._pool.has_waiting
+        names = [sha256(raw) for raw in decode_payload(payload)]
+        found = [pooled.hash for name in names if (pooled := self._pool.find(name)) is not None]
+        self._pool.requeue(found)
+        if self._pool.has_waiting and not waiting:
+            self._on_waiting()
+
+    def close(self) -> None:
+        """The node stops: who still waits is told."""
+        self.stop_intake(NotReady("the node is stopping"))
+        pending = [waiter for waiters in self._waiters.values() for waiter in waiters]
+        pending += [waiter for waiters in self._to_certify.values() for _, waiter in waiters]
+        for waiter in pending:
+            if not waiter.future.done():
+                waiter.future.set_exception(NotReady("the node is stopping", hint="look the transaction up later"))
