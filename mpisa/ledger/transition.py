@@ -40,6 +40,7 @@ __all__ = [
     "BlockContext",
     "BlockResult",
     "SignatureCheck",
+    "TransactionDecoder",
     "apply_transaction",
     "execute_block",
     "execute_payloads",
@@ -51,6 +52,8 @@ __all__ = [
 # Whether a key signed a transaction. An answer may be remembered under (sha256 of the raw bytes, key), never under the
 # hash alone: the same body with another signature has the same hash.
 SignatureCheck: TypeAlias = Callable[[SignedTransaction, PublicKey], bool]
+# decode_transaction itself, or one that remembers what it decoded: the same value or Rejection for the same bytes.
+TransactionDecoder: TypeAlias = Callable[[bytes], SignedTransaction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +74,28 @@ def verify_signature(signed: SignedTransaction, key: PublicKey) -> bool:
 
 
 def execute_block(
-    view: StateView, raws: Sequence[bytes], context: BlockContext, *, signature_ok: SignatureCheck | None = None
+    view: StateView,
+    raws: Sequence[bytes],
+    context: BlockContext,
+    *,
+    signature_ok: SignatureCheck | None = None,
+    decode: TransactionDecoder = decode_transaction,
 ) -> BlockResult:
     """Execute raw transactions in order on top of `view`. Raises IntegrityError for a damaged state only."""
     rules = Rules(context, read_parameters(view))
     state = BlockState(view)
     check = verify_signature if signature_ok is None else signature_ok
-    receipts = tuple([_execute(state, raw, rules, check) for raw in raws])
+    receipts = tuple([_execute(state, raw, rules, check, decode) for raw in raws])
     return BlockResult(state.changes(), tuple(raws), receipts)
 
 
 def execute_payloads(
-    view: StateView, payloads: Sequence[bytes], context: BlockContext, *, signature_ok: SignatureCheck | None = None
+    view: StateView,
+    payloads: Sequence[bytes],
+    context: BlockContext,
+    *,
+    signature_ok: SignatureCheck | None = None,
+    decode: TransactionDecoder = decode_transaction,
 ) -> BlockResult:
     """Execute the payloads of a chain block's vertices in order; one that can't be decoded gives a receipt only."""
     raws: list[bytes] = []
@@ -92,7 +105,7 @@ def execute_payloads(
             raws.extend(decode_payload(payload))
         except Rejection as rejection:
             refused.append(_rejected(sha256(payload), rejection))
-    result = execute_block(view, raws, context, signature_ok=signature_ok)
+    result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode)
     return BlockResult(result.changes, result.transactions, (*result.receipts, *refused))
 
 
@@ -140,9 +153,9 @@ def apply_transaction(state: BlockState, signed: SignedTransaction, key: PublicK
     staged.commit()
 
 
-def _execute(state: BlockState, raw: bytes, rules: Rules, check: SignatureCheck) -> Receipt:
+def _execute(state: BlockState, raw: bytes, rules: Rules, check: SignatureCheck, decode: TransactionDecoder) -> Receipt:
     try:
-        signed = decode_transaction(raw)
+        signed = decode(raw)
         account = state.account(signed.transaction.sender)
         key = validate_authentic(account, signed, rules.context, check)
     except Rejection as rejection:

@@ -189,6 +189,15 @@ def operation_to_json(operation: Operation) -> dict[str, Any]:
             return {"type": "faucet", "to": format_address(to), "amount": amount}
 
 
+def read_public_key(value: codec.Value, name: str) -> PublicKey:
+    """Read a public key from its bytes; raises Rejection."""
+    encoded = codec.expect_bytes(value, name, max_length=MAX_PUBLIC_KEY_BYTES)
+    try:
+        return PublicKey.decode(encoded)
+    except Rejection as rejection:
+        raise Rejection(rejection.reason, f"{name}: {rejection.detail}") from None
+
+
 def _validate_amount(amount: int) -> None:
     if amount == 0:
         raise Rejection(RejectionReason.ZERO_AMOUNT, "amount: expected at least 1, got 0")
@@ -234,8 +243,9 @@ def _read_set_name(fields: tuple[codec.Value, ...]) -> SetName:
 
 def _read_rotate_key(fields: tuple[codec.Value, ...]) -> RotateKey:
     _, key, proof = codec.expect_tuple(fields, "fields", length=3)
-    encoded = codec.expect_bytes(key, "public_key", max_length=MAX_PUBLIC_KEY_BYTES)
-    return RotateKey(PublicKey.decode(encoded), codec.expect_bytes(proof, "proof", max_length=MAX_SIGNATURE_BYTES))
+    return RotateKey(
+        read_public_key(key, "public_key"), codec.expect_bytes(proof, "proof", max_length=MAX_SIGNATURE_BYTES)
+    )
 
 
 def _read_faucet(fields: tuple[codec.Value, ...]) -> Faucet:

@@ -225,7 +225,11 @@ class StoredRecord:
 
 def read_cid(value: codec.Value, name: str) -> Cid:
     """Read a CID from its bytes; raises Rejection."""
-    return Cid.from_bytes(codec.expect_bytes(value, name, max_length=MAX_CID_BYTES))
+    raw = codec.expect_bytes(value, name, max_length=MAX_CID_BYTES)
+    try:
+        return Cid.from_bytes(raw)
+    except Rejection as rejection:
+        raise Rejection(rejection.reason, f"{name}: {rejection.detail}") from None
 
 
 def read_optional_cid(value: codec.Value, name: str) -> Cid | None:

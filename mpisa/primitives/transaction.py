@@ -15,7 +15,6 @@ from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Address, format_address
 from mpisa.primitives.keys import (
-    MAX_PUBLIC_KEY_BYTES,
     MAX_SIGNATURE_BYTES,
     PrivateKey,
     PublicKey,
@@ -26,6 +25,7 @@ from mpisa.primitives.operations import (
     operation_to_json,
     operation_value,
     read_operations,
+    read_public_key,
     validate_operations,
 )
 from mpisa.primitives.record import MAX_U64
@@ -159,11 +159,6 @@ def _read_body(value: codec.Value) -> Transaction:
         raise Rejection(
             RejectionReason.MALFORMED, f"transaction.version: expected {TRANSACTION_VERSION}, got {version!r:.20}"
         )
-    key = None
-    if public_key is not None:
-        key = PublicKey.decode(
-            codec.expect_bytes(public_key, "transaction.public_key", max_length=MAX_PUBLIC_KEY_BYTES)
-        )
     return Transaction(
         chain_hash=codec.expect_bytes(chain_hash, "transaction.chain_hash", length=32),
         sender=Address(codec.expect_bytes(sender, "transaction.sender", length=20)),
@@ -171,7 +166,7 @@ def _read_body(value: codec.Value) -> Transaction:
         expires_ms=codec.expect_int(expires_ms, "transaction.expires_ms", 0, MAX_U64),
         operations=read_operations(operations),
         fee=codec.expect_int(fee, "transaction.fee", 0, MAX_U64),
-        public_key=key,
+        public_key=None if public_key is None else read_public_key(public_key, "transaction.public_key"),
         memo=None if memo is None else codec.expect_str(memo, "transaction.memo", MAX_MEMO_BYTES),
     )
 
