@@ -95,31 +95,24 @@ def _no_extension(code: int, _data: bytes) -> Value:
 
 def _validate(value: Value, max_depth: int) -> bool:
     """Whether every map is in key order; raises _Malformed for foreign types, keys that aren't strings, and depth."""
+    if type(value) in _SCALARS:
+        return True
     in_order = True
     level: Iterable[Value] = (value,)
-    depth = 0
-    while True:
+    for _ in range(max_depth):
         below: list[Value] = []
-        containers = False
         for item in level:
-            kind = type(item)
-            if kind in _SCALARS:
-                continue
-            containers = True
-            if kind is tuple:
-                below.extend(cast(tuple[Value, ...], item))
-            elif kind is dict:
-                mapping = cast(dict[str, Value], item)
-                in_order &= _is_ordered(mapping)
-                below.extend(mapping.values())
-            else:
-                raise _Malformed(RejectionReason.MALFORMED, f"a {kind.__name__} is no value of this codec")
-        if not containers:
+            if type(item) is tuple:
+                below.extend(item)
+            elif type(item) is dict:
+                in_order &= _is_ordered(item)
+                below.extend(item.values())
+            elif type(item) not in _SCALARS:
+                raise _Malformed(RejectionReason.MALFORMED, f"a {type(item).__name__} is no value of this codec")
+        if _SCALARS.issuperset(map(type, below)):
             return in_order
-        depth += 1
-        if depth > max_depth:
-            raise _Malformed(RejectionReason.TOO_DEEP, f"nested deeper than {max_depth}")
         level = below
+    raise _Malformed(RejectionReason.TOO_DEEP, f"nested deeper than {max_depth}")
 
 
 def _is_ordered(mapping: dict[str, Value]) -> bool:
@@ -127,7 +120,7 @@ def _is_ordered(mapping: dict[str, Value]) -> bool:
     for key in keys:
         if type(key) is not str:
             raise _Malformed(RejectionReason.MALFORMED, f"a map key must be a string, got {type(key).__name__}")
-    return keys == sorted(keys)  # code points sort like their UTF-8 bytes
+    return len(keys) < 2 or keys == sorted(keys)  # code points sort like their UTF-8 bytes
 
 
 def _sorted(value: Value) -> Value:

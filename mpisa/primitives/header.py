@@ -1,8 +1,9 @@
 """The chain's header and what certifies it, in bytes that Python and Solidity both read.
 
 A header is 340 bytes, big-endian, of fixed layout; its hash is their sha256. A certificate is a bitmap and the
-signatures of a quorum of the header's validator set: bit i stands for record i, the signatures come in the order of the
-bits. A quorum is more than 2/3 of the power. Signatures are never hashed into state: two certificates of one header may differ.
+signatures of a quorum of the header's validator set: bit i stands for record i, and the signatures come in the order
+of the bits. A quorum is more than 2/3 of the power. Signatures are never hashed into state: two certificates of one
+header may differ.
 
 A header of height 0 is the genesis: it has no certificate and is trusted out of band.
 """
