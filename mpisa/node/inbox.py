@@ -1,6 +1,7 @@
 """The one queue in front of the engine: what peers send waits within a bound, what the node itself knows goes first.
 
-Own events are bounded by construction: one timer a kind, one mark for a waiting payload, and one answer a request in flight.
+Own events are bounded by construction: one timer a kind, one mark for a waiting payload, and one answer a request in
+flight.
 """
 
 from __future__ import annotations

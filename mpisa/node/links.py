@@ -1,8 +1,9 @@
 """What authorities say to each other: frames on the long-lived links, and questions with answers.
 
-A frame is one byte of kind and a body: `V` a vertex, `S` an execution signature of the sender. Requests: `ancestors` (vertices by
-reference) and `range` (vertices from a round on), answered from the store within bounds. Vertices are verified in one worker thread
-before the engine sees them; a frame that breaks a rule raises Rejection, and the network then disconnects its sender.
+A frame is one byte of kind and a body: `V` a vertex, `S` an execution signature of the sender. Requests: `ancestors`
+(vertices by reference) and `range` (vertices from a round on), answered from the store within bounds. Vertices are
+verified in one worker thread before the engine sees them; a frame that breaks a rule raises Rejection, and the
+network then disconnects its sender.
 """
 
 from __future__ import annotations
@@ -167,9 +168,7 @@ class Links:
     async def _answer_range(self, peer: PeerId, body: bytes) -> bytes:
         first = codec.expect_int(codec.decode(body, max_bytes=16, max_depth=0), "round", 0, MAX_ROUND)
         last = first + self._parameters.range_rounds
-        return codec.encode(
-            tuple(self._store.rounds(first, last, max_bytes=ANSWER_BYTES, limit=ANSWER_VERTICES))
-        )
+        return codec.encode(tuple(self._store.rounds(first, last, max_bytes=ANSWER_BYTES, limit=ANSWER_VERTICES)))
 
     def request_ancestors(self, to: AuthorityIndex, refs: tuple[VertexRef, ...]) -> None:
         """Asks in the background; vertices come through the inbox, or AncestorsUnavailable does."""

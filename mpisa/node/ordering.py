@@ -1,0 +1,233 @@
+"""The engine's shell: one task that reads events, hands them in with the time, and performs effects strictly in order.
+
+A synced Persist is awaited in the vertex store's writer thread before the next effect begins; a full disk holds the
+task until there is space, so nothing is ever sent that isn't durable. What follows from an effect (the payload that
+was asked for, our own execution) is handed in after the effects before it. Rules live in `consensus`; this file has
+none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+
+from consensus import events as e
+from mpisa.primitives.errors import DiskFull
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
+
+    from consensus.engine import Engine
+
+    from mpisa.node.clock import Clock
+    from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.database import Change
+    from mpisa.node.execution import Execution, Outcome
+    from mpisa.node.inbox import Inbox
+    from mpisa.node.links import Links
+
+DISK_RETRY_S = 0.5
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger(__name__)
+
+
+class Ledger(Protocol):
+    """What ordering tells the rest of the node; all of it returns at once."""
+
+    def take_payload(self, round_number: int, max_bytes: int) -> bytes: ...
+    def lapsed(self, payload: bytes) -> None: ...
+    def executed(self, outcome: Outcome) -> None: ...
+    def certified(self, event: e.Certified) -> None: ...
+    def evidence(self, event: e.EvidenceFound) -> None: ...
+    def halted(self, event: e.Halt) -> None: ...
+    def disk_full(self, error: DiskFull) -> None: ...
+    def disk_has_space(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine did since the start, for /metrics."""
+
+    events_handled: int = 0
+    vertices_persisted: int = 0
+    vertices_proposed: int = 0
+    commits: int = 0
+    certificates: int = 0
+    peer_faults: int = 0
+    evidence_found: int = 0
+
+
+class Ordering:
+    """See the module."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        inbox: Inbox,
+        store: ConsensusStore,
+        writer: Executor,
+        execution: Execution,
+        links: Links,
+        ledger: Ledger,
+        clock: Clock,
+        max_payload_bytes: int,
+    ) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._store = store
+        self._writer = writer
+        self._execution = execution
+        self._links = links
+        self._ledger = ledger
+        self._clock = clock
+        self._max_payload_bytes = max_payload_bytes
+        self._timers: dict[e.TimerKind, asyncio.TimerHandle] = {}
+        self._disk_full = False
+        self.counters = Counters()
+        self._performers: dict[type, Callable[[e.Effect], Awaitable[e.Event | None]]] = {
+            e.Persist: self._persist,
+            e.Broadcast: self._broadcast,
+            e.BroadcastSignature: self._broadcast_signature,
+            e.SetTimer: self._set_timer,
+            e.RequestPayload: self._provide_payload,
+            e.RequestAncestors: self._request_ancestors,
+            e.RequestRange: self._request_range,
+            e.Commit: self._commit,
+            e.Certified: self._certified,
+            e.EvidenceFound: self._evidence_found,
+            e.PayloadLapsed: self._payload_lapsed,
+            e.PeerFault: self._peer_fault,
+            e.Halt: self._halt,
+        }
+
+    async def run(self, replayed: list[e.Executed]) -> None:
+        """Starts the engine, hands in what was executed before without a certificate, then goes on until cancelled."""
+        try:
+            await self._perform(self._engine.start(self._clock.now_ms()))
+            for event in replayed:
+                await self._handle(event)
+            while True:
+                await self._handle(await self._inbox.take())
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+
+    async def _handle(self, event: e.Event) -> None:
+        self.counters.events_handled += 1
+        await self._perform(self._engine.handle(event, self._clock.now_ms()))
+
+    async def _perform(self, effects: list[e.Effect]) -> None:
+        pending = deque([effects])
+        while pending:
+            following: list[e.Event] = []
+            for effect in pending.popleft():
+                event = await self._performers[type(effect)](effect)
+                if event is not None:
+                    following.append(event)
+            for event in following:
+                self.counters.events_handled += 1
+                pending.append(self._engine.handle(event, self._clock.now_ms()))
+
+    async def _persist(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.Persist)
+        changes = [self._change(record) for record in effect.records]
+        self.counters.vertices_persisted += len(changes)
+        if effect.sync:
+            loop = asyncio.get_running_loop()
+            await self._durably(lambda: loop.run_in_executor(self._writer, self._write, changes))
+            return
+        try:
+            self._store.write(changes, sync=False)
+        except DiskFull:
+            await self._persist(e.Persist(effect.records, sync=True))
+
+    def _write(self, changes: list[Change]) -> None:
+        self._store.write(changes, sync=True)
+
+    def _change(self, record: e.VertexRecord | e.ProposalRecord) -> Change:
+        if isinstance(record, e.VertexRecord):
+            return self._store.vertex_change(record.round, record.author, record.id, record.raw)
+        return self._store.proposal_change(record.round, record.raw)
+
+    async def _durably(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Tries until the disk takes it; meanwhile the node says that its disk is full."""
+        while True:
+            try:
+                result = await attempt()
+            except DiskFull as error:
+                self._disk_full = True
+                self._ledger.disk_full(error)
+                await asyncio.sleep(DISK_RETRY_S)
+            else:
+                if self._disk_full:
+                    self._disk_full = False
+                    self._ledger.disk_has_space()
+                return result
+
+    async def _broadcast(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.Broadcast)
+        self.counters.vertices_proposed += 1
+        await self._links.broadcast_vertex(effect.raw)
+
+    async def _broadcast_signature(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.BroadcastSignature)
+        await self._links.broadcast_signature(effect.signature)
+
+    async def _set_timer(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.SetTimer)
+        earlier = self._timers.pop(effect.kind, None)
+        if earlier is not None:
+            earlier.cancel()
+        delay = max(0, effect.at_ms - self._clock.now_ms()) / 1000
+        self._timers[effect.kind] = asyncio.get_running_loop().call_later(delay, self._inbox.post_timer, effect.kind)
+
+    async def _provide_payload(self, effect: e.Effect) -> e.Event:
+        assert isinstance(effect, e.RequestPayload)
+        return e.PayloadProvided(effect.round, self._ledger.take_payload(effect.round, self._max_payload_bytes))
+
+    async def _request_ancestors(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.RequestAncestors)
+        self._links.request_ancestors(effect.to, effect.refs)
+
+    async def _request_range(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.RequestRange)
+        self._links.request_range(effect.to, effect.from_round)
+
+    async def _commit(self, effect: e.Effect) -> e.Event | None:
+        assert isinstance(effect, e.Commit)
+        self.counters.commits += 1
+        outcome = await self._durably(lambda: self._execution.execute(effect.commit))
+        if outcome is None:
+            return None
+        self._ledger.executed(outcome)
+        return outcome.event
+
+    async def _certified(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.Certified)
+        self.counters.certificates += 1
+        self._ledger.certified(effect)
+
+    async def _evidence_found(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.EvidenceFound)
+        self.counters.evidence_found += 1
+        self._ledger.evidence(effect)
+
+    async def _payload_lapsed(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.PayloadLapsed)
+        self._ledger.lapsed(effect.payload)
+
+    async def _peer_fault(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.PeerFault)
+        self.counters.peer_faults += 1
+        log.warning("an authority broke a rule", authority=effect.author, error=str(effect.rejection))
+
+    async def _halt(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.Halt)
+        self._ledger.halted(effect)
