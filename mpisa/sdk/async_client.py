@@ -51,8 +51,8 @@ class AsyncClient:
 
     `endpoint`, `token` and `home` are found as `mpisa.sdk.endpoint` describes; `timeout` is in seconds: for a whole
     small request, or for silence within a transfer. Methods raise NotFound, Denied, Rejection, IntegrityError,
-    Unreachable, NotReady and TimedOut, each with a hint where there is something to do. Methods that sign take `sender`,
-    the account's address, for an account that has rotated to the given key; else it is the key's own address.
+    Unreachable, NotReady and TimedOut, each with a hint where there is something to do. Methods that sign take
+    `sender`, the account's address, for one that has rotated to the given key; else it is the key's own address.
     """
 
     def __init__(
@@ -283,11 +283,11 @@ class AsyncClient:
         from mpisa.sdk import publishing
 
         operation = publishing.set_name(name, cid)
-        return await publishing.transact(self, publishing.load_signer(key, self.target.home, sender), (operation,), self.timeout)
+        return await publishing.transact(
+            self, publishing.load_signer(key, self.target.home, sender), (operation,), self.timeout
+        )
 
-    async def send(
-        self, to: str, amount: int, *, key: KeyLike = None, sender: str | None = None
-    ) -> models.Transaction:
+    async def send(self, to: str, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
         """Transfer an amount (smallest unit) to an address."""
         from mpisa.sdk import publishing
 
@@ -302,11 +302,11 @@ class AsyncClient:
         """On a devnet: create an amount for the key's own account, or for the address `to`."""
         from mpisa.sdk import publishing
 
-        return await publishing.faucet(self, publishing.load_signer(key, self.target.home, sender), amount, to, self.timeout)
+        return await publishing.faucet(
+            self, publishing.load_signer(key, self.target.home, sender), amount, to, self.timeout
+        )
 
-    async def rotate_key(
-        self, key: KeyLike, new_key: KeyLike, *, sender: str | None = None
-    ) -> models.Transaction:
+    async def rotate_key(self, key: KeyLike, new_key: KeyLike, *, sender: str | None = None) -> models.Transaction:
         """Make `new_key` the key of the account; its address stays, so that later calls name it as `sender`."""
         from mpisa.sdk import publishing
 

@@ -240,9 +240,7 @@ class Client:
     def rotate_key(self, key: KeyLike, new_key: KeyLike, *, sender: str | None = None) -> models.Transaction:
         return self._run(self._client.rotate_key(key, new_key, sender=sender))
 
-    def submit(
-        self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
-    ) -> models.Transaction:
+    def submit(self, raw: bytes | str, wait: str = "certified", timeout: float | None = None) -> models.Transaction:
         return self._run(self._client.submit(raw, wait, timeout))
 
     # Checking without trust

@@ -64,7 +64,9 @@ def normalize_endpoint(url: str) -> str:
     except ValueError:
         valid = None
     if not valid or parts.username or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise UsageError(f"endpoint: expected http://host:port, got {url[:100]!r}", hint="--endpoint http://127.0.0.1:8480")
+        raise UsageError(
+            f"endpoint: expected http://host:port, got {url[:100]!r}", hint="--endpoint http://127.0.0.1:8480"
+        )
     return f"{parts.scheme}://{parts.netloc}".rstrip("/")
 
 
@@ -88,7 +90,9 @@ def runtime_file(endpoint: str) -> Path:
 def find_genesis_file(home: Path) -> Path | None:
     """A genesis document that this home already holds: its own, else that of one of its devnet's nodes."""
     candidates = [home / "genesis.json"]
-    candidates += [Path(node["home"]) / "genesis.json" for node in _devnet_nodes(home) if isinstance(node.get("home"), str)]
+    candidates += [
+        Path(node["home"]) / "genesis.json" for node in _devnet_nodes(home) if isinstance(node.get("home"), str)
+    ]
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -126,7 +130,9 @@ def _endpoint_of_home(home: Path) -> str:
     configured = _configured_endpoint(home / "config.toml")
     if configured is not None:
         return configured
-    raise Unreachable(f"no node is set up in {home}", hint="start four on this machine: `mpisa devnet up`, or give --endpoint")
+    raise Unreachable(
+        f"no node is set up in {home}", hint="start four on this machine: `mpisa devnet up`, or give --endpoint"
+    )
 
 
 def _configured_endpoint(path: Path) -> str | None:
@@ -138,7 +144,9 @@ def _configured_endpoint(path: Path) -> str | None:
         raise InvalidConfig(f"{path}: {error}") from None
     port = api.get("port", 0) if isinstance(api, dict) else 0
     if not port:
-        raise Unreachable(f"the node of {path.parent} isn't running", hint=f"start it: `mpisa node run --home {path.parent}`")
+        raise Unreachable(
+            f"the node of {path.parent} isn't running", hint=f"start it: `mpisa node run --home {path.parent}`"
+        )
     host = str(api.get("host", "127.0.0.1"))
     return normalize_endpoint(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 

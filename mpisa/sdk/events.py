@@ -61,7 +61,9 @@ class EventParser:
             body: Any = json.loads("\n".join(data))
         except (ValueError, RecursionError) as error:
             raise IntegrityError(f"an event isn't JSON: {error}") from None
-        return models.Event(id=self._id, kind=kind or "message", data=body if isinstance(body, dict) else {"value": body})
+        return models.Event(
+            id=self._id, kind=kind or "message", data=body if isinstance(body, dict) else {"value": body}
+        )
 
 
 async def stream_events(transport: Transport, last_event_id: int | None) -> AsyncIterator[models.Event]:

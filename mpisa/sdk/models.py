@@ -20,14 +20,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return built
 
 
-class Readiness(Model):
+class Readiness(Model, frozen=True, kw_only=True):
     """Whether a node serves requests; `reasons` says what it still waits for."""
 
     ready: bool
     reasons: tuple[str, ...] = ()
 
 
-class NodeInfo(Model):
+class NodeInfo(Model, frozen=True, kw_only=True):
     """A node's account of itself: `authority` names its validator, None for a node that only follows.
 
     `height` is the newest executed chain block, `certified_height` the newest a quorum has signed; `halted` says why
@@ -59,7 +59,7 @@ class NodeInfo(Model):
     not_ready: tuple[str, ...] = ()
 
 
-class Peer(Model):
+class Peer(Model, frozen=True, kw_only=True):
     """A peer this node knows. `authority` is its committee index; `link`: its authority stream is up."""
 
     peer_id: str
@@ -69,11 +69,11 @@ class Peer(Model):
     authority: int | None = None
 
 
-class Peers(Model):
+class Peers(Model, frozen=True, kw_only=True):
     peers: tuple[Peer, ...]
 
 
-class ChainHead(Model):
+class ChainHead(Model, frozen=True, kw_only=True):
     """The newest certified chain block; `certified` is False for genesis alone, `ordered_height` how far the DAG is."""
 
     chain_id: str
@@ -86,7 +86,7 @@ class ChainHead(Model):
     certified: bool
 
 
-class Receipt(Model):
+class Receipt(Model, frozen=True, kw_only=True):
     """The outcome of one transaction: `status` is applied or rejected, `reason` the rejection's kebab-case name.
 
     `nonce_used` marks a final outcome: the nonce is spent, and this transaction can never take effect again.
@@ -100,7 +100,7 @@ class Receipt(Model):
     fee: int = 0
 
 
-class Transaction(Model):
+class Transaction(Model, frozen=True, kw_only=True):
     """Where a transaction is. `status`: accepted, ordered, certified or rejected."""
 
     hash: str
@@ -111,7 +111,7 @@ class Transaction(Model):
     raw: str | None = None
 
 
-class ChainBlock(Model):
+class ChainBlock(Model, frozen=True, kw_only=True):
     """One chain block: its header in fields and as its 340 bytes, certificate (hex, None until certified), outcomes."""
 
     height: int
@@ -135,7 +135,7 @@ class ChainBlock(Model):
     receipts: tuple[Receipt, ...] = ()
 
 
-class SignedHeader(Model):
+class SignedHeader(Model, frozen=True, kw_only=True):
     """A header and the certificate over it, both hex; genesis carries no certificate."""
 
     height: int
@@ -143,7 +143,7 @@ class SignedHeader(Model):
     certificate: str | None = None
 
 
-class HeaderPage(Model):
+class HeaderPage(Model, frozen=True, kw_only=True):
     """Headers in ascending order, the validator set that certified them (hex records), and where to go on."""
 
     headers: tuple[SignedHeader, ...]
@@ -151,13 +151,13 @@ class HeaderPage(Model):
     next: int | None = None
 
 
-class Validator(Model):
+class Validator(Model, frozen=True, kw_only=True):
     address: str
     power: int
     name: str | None = None
 
 
-class Validators(Model):
+class Validators(Model, frozen=True, kw_only=True):
     """The validator set in force at a height; `encoded` is its hashed form, `hash` its sha256."""
 
     height: int
@@ -168,7 +168,7 @@ class Validators(Model):
     validators: tuple[Validator, ...]
 
 
-class GenesisDocument(Model):
+class GenesisDocument(Model, frozen=True, kw_only=True):
     """The genesis document word for word, with its hash; trust in it comes from elsewhere."""
 
     chain_id: str
@@ -177,7 +177,7 @@ class GenesisDocument(Model):
     document: str
 
 
-class StateValue(Model):
+class StateValue(Model, frozen=True, kw_only=True):
     """A state entry (hex); `value` is None where the key has none."""
 
     key: str
@@ -185,19 +185,33 @@ class StateValue(Model):
     value: str | None = None
 
 
-class StateProof(Model):
-    """A state entry with what a light client needs: header, certificate, validators and map proof, all hex."""
+class ProofLeaf(Model, frozen=True, kw_only=True):
+    path: str
+    value_hash: str
+
+
+class MapProof(Model, frozen=True, kw_only=True):
+    """The way from the state root to a key: `bitmap` in 0x hex, hashes in hex, siblings from the root down."""
+
+    depth: int
+    bitmap: str
+    siblings: tuple[str, ...]
+    leaf: ProofLeaf | None = None
+
+
+class StateProof(Model, frozen=True, kw_only=True):
+    """A state entry with what a light client needs: header, certificate, validators (hex) and the map proof."""
 
     key: str
     height: int
     header: str
     validators: str
-    proof: str
+    proof: MapProof
     certificate: str | None = None
     value: str | None = None
 
 
-class Account(Model):
+class Account(Model, frozen=True, kw_only=True):
     """An account; `pending_nonce` is the next nonce to sign, counting transactions that still wait."""
 
     address: str
@@ -209,7 +223,7 @@ class Account(Model):
     key_kind: str | None = None
 
 
-class External(Model):
+class External(Model, frozen=True, kw_only=True):
     """What a hub calls something: `hub` such as huggingface, `repo` such as google-bert/bert-base, a revision there."""
 
     hub: str
@@ -217,7 +231,7 @@ class External(Model):
     revision: str | None = None
 
 
-class Input(Model):
+class Input(Model, frozen=True, kw_only=True):
     """What an artefact was made from: a CID, or (with `resolved` False) a name on a hub."""
 
     role: str
@@ -227,7 +241,7 @@ class Input(Model):
     resolved: bool = True
 
 
-class Artefact(Model):
+class Artefact(Model, frozen=True, kw_only=True):
     """One provenance record: who published which CID as what, and where the ledger says so.
 
     `height`, `time_ms` and `tx` are those of the latest publication, `first_time_ms` that of this publisher's first.
@@ -247,19 +261,19 @@ class Artefact(Model):
     inputs: tuple[Input, ...] = ()
 
 
-class ArtefactPage(Model):
+class ArtefactPage(Model, frozen=True, kw_only=True):
     artefacts: tuple[Artefact, ...]
     next: str | None = None
 
 
-class ArtefactRecords(Model):
+class ArtefactRecords(Model, frozen=True, kw_only=True):
     """Every record for one CID, the earliest first."""
 
     cid: str
     records: tuple[Artefact, ...]
 
 
-class LineageEdge(Model):
+class LineageEdge(Model, frozen=True, kw_only=True):
     """`source` (a CID or an external name) went into `target` (a CID)."""
 
     source: str
@@ -269,7 +283,7 @@ class LineageEdge(Model):
     resolved: bool
 
 
-class Lineage(Model):
+class Lineage(Model, frozen=True, kw_only=True):
     """The graph of inputs below one CID; `truncated` says that a bound cut it."""
 
     cid: str
@@ -278,7 +292,7 @@ class Lineage(Model):
     truncated: bool = False
 
 
-class Name(Model):
+class Name(Model, frozen=True, kw_only=True):
     """What `owner/model@tag` points to."""
 
     name: str
@@ -289,13 +303,13 @@ class Name(Model):
     tx: str
 
 
-class PutResult(Model):
+class PutResult(Model, frozen=True, kw_only=True):
     cid: str
     size: int
     blocks: int
 
 
-class GetResult(Model):
+class GetResult(Model, frozen=True, kw_only=True):
     """What a download wrote; every block was hashed on this machine."""
 
     cid: str
@@ -305,7 +319,7 @@ class GetResult(Model):
     files: int
 
 
-class PublishResult(Model):
+class PublishResult(Model, frozen=True, kw_only=True):
     cid: str
     tx: str
     height: int
@@ -315,7 +329,7 @@ class PublishResult(Model):
     name: str | None = None
 
 
-class BlobStat(Model):
+class BlobStat(Model, frozen=True, kw_only=True):
     """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links."""
 
     cid: str
@@ -326,19 +340,19 @@ class BlobStat(Model):
     local: bool
 
 
-class Entry(Model):
+class Entry(Model, frozen=True, kw_only=True):
     name: str
     cid: str
     size: int
     kind: str
 
 
-class Entries(Model):
+class Entries(Model, frozen=True, kw_only=True):
     cid: str
     entries: tuple[Entry, ...]
 
 
-class Pin(Model):
+class Pin(Model, frozen=True, kw_only=True):
     """`kind`: recursive (the whole DAG is kept) or direct (one block)."""
 
     cid: str
@@ -346,12 +360,12 @@ class Pin(Model):
     name: str = ""
 
 
-class Pins(Model):
+class Pins(Model, frozen=True, kw_only=True):
     pins: tuple[Pin, ...]
     next: str | None = None
 
 
-class Event(Model):
+class Event(Model, frozen=True, kw_only=True):
     """`kind`: block, certified, transaction, peer, pin, halt or gap (some were missed)."""
 
     id: int
@@ -359,14 +373,14 @@ class Event(Model):
     data: dict[str, Any] = {}
 
 
-class Check(Model):
+class Check(Model, frozen=True, kw_only=True):
     """One check a verification made, in words, with what it found."""
 
     name: str
     detail: str
 
 
-class VerifyResult(Model):
+class VerifyResult(Model, frozen=True, kw_only=True):
     """A record that held up. `trust` says plainly where the trusted genesis came from."""
 
     cid: str
@@ -378,7 +392,7 @@ class VerifyResult(Model):
     valid: bool = True
 
 
-class ChainVerification(Model):
+class ChainVerification(Model, frozen=True, kw_only=True):
     """Every header from genesis to `height` held up: certificates, links, times, sets."""
 
     height: int
@@ -388,7 +402,7 @@ class ChainVerification(Model):
     trust: str
 
 
-class Problem(Model):
+class Problem(Model, frozen=True, kw_only=True):
     """An RFC 9457 problem detail; `code` names the error, `reason` a rejection, `hint` what to do next."""
 
     type: str
@@ -399,3 +413,9 @@ class Problem(Model):
     hint: str | None = None
     reason: str | None = None
     request_id: str | None = None
+
+
+class Health(Model, frozen=True, kw_only=True):
+    """The process answers; whether it serves is /readyz."""
+
+    status: str

@@ -60,7 +60,7 @@ def error_from_problem(status: int, body: Any) -> MpisaError:
     code = problem.get("code")
     if code == Rejection.code:
         try:
-            reason = RejectionReason(problem.get("reason"))
+            reason = RejectionReason(str(problem.get("reason")))
         except ValueError:
             return MpisaError(detail, hint=hint)
         return Rejection(reason, detail.removeprefix(f"{reason.value}: "), hint=hint)

@@ -2,8 +2,8 @@
 
 A nonce conflict means that another transaction of the same account came first. Ours is then signed again with a fresh
 nonce, but only once it can no longer take effect itself: it was refused at the door, or its receipt says that its nonce
-is spent. A transaction that met a gap is handed in again as it is, since the gap may close; it is signed anew only where
-applying both would do no harm. A broken connection repeats the same bytes: a node knows a transaction by its hash.
+is spent. A transaction that met a gap is handed in again as it is, since the gap may close; it is signed anew only
+where applying both would do no harm. A broken connection repeats the same bytes: a node knows a transaction by hash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import IntegrityError, MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut, Unreachable, UsageError
+from mpisa.primitives.errors import (
+    IntegrityError,
+    MpisaError,
+    NotFound,
+    NotReady,
+    Rejection,
+    RejectionReason,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
 from mpisa.primitives.genesis import ChainParameters
 from mpisa.primitives.identifiers import Address, ArtefactName, format_address, parse_address
 from mpisa.primitives.keys import PrivateKey
@@ -344,7 +354,7 @@ class _Submission:
 def _rejection_of(outcome: models.Transaction) -> Rejection:
     receipt = outcome.receipt
     try:
-        reason = RejectionReason(receipt.reason if receipt else None)
+        reason = RejectionReason(receipt.reason or "" if receipt else "")
     except ValueError:
         reason = RejectionReason.MALFORMED
     detail = receipt.detail if receipt and receipt.detail else f"transaction {outcome.hash} was rejected"

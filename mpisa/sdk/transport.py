@@ -6,7 +6,6 @@ problem detail becomes the error class it names. Answers that aren't streams are
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -118,7 +117,9 @@ class Transport:
         session = self._open()
         import aiohttp
 
-        limits = aiohttp.ClientTimeout(total=total, sock_connect=self.timeout, sock_read=silence or total or self.timeout)
+        limits = aiohttp.ClientTimeout(
+            total=total, sock_connect=self.timeout, sock_read=silence or total or self.timeout
+        )
         sent = {"Accept": "application/json", **(headers or {})}
         if self.target.token:
             sent["Authorization"] = f"Bearer {self.target.token}"
@@ -137,7 +138,7 @@ class Transport:
                 if not 200 <= answer.status < 300 and answer.status not in also:
                     await self._raise_problem(answer)
                 yield answer
-        except (asyncio.TimeoutError, aiohttp.ServerTimeoutError) as error:
+        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             raise self._timed_out(method, path, total or silence or self.timeout) from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"nothing answers at {self.target.endpoint}", hint=UNREACHABLE_HINT) from error
@@ -146,7 +147,9 @@ class Transport:
                 f"the connection to {self.target.endpoint} was cut before the answer was complete", hint="try again"
             ) from error
         except aiohttp.ClientError as error:
-            raise Unreachable(f"{self.target.endpoint} doesn't speak HTTP as expected: {error}", hint=UNREACHABLE_HINT) from error
+            raise Unreachable(
+                f"{self.target.endpoint} doesn't speak HTTP as expected: {error}", hint=UNREACHABLE_HINT
+            ) from error
 
     async def _raise_problem(self, answer: aiohttp.ClientResponse) -> None:
         data = await _read_bounded(answer, MAX_PROBLEM_BYTES)
@@ -171,5 +174,7 @@ async def _read_bounded(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     async for part in answer.content.iter_chunked(READ_CHUNK_BYTES):
         parts += part
         if len(parts) > limit:
-            raise IntegrityError(f"the node's answer is longer than {limit} bytes", hint="is this endpoint an MPISA node?")
+            raise IntegrityError(
+                f"the node's answer is longer than {limit} bytes", hint="is this endpoint an MPISA node?"
+            )
     return bytes(parts)

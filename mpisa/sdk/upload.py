@@ -2,7 +2,8 @@
 
 A file travels as application/octet-stream, a directory as a tar made on the fly: entries in byte order of their paths,
 owners, times and modes left out, symlinks as symlinks. Memory stays bounded: the tar's thread waits while
-MAX_QUEUED_CHUNKS are unsent. What could not be fetched again as it was (a link that leads outside, a device) is refused.
+MAX_QUEUED_CHUNKS are unsent. What could not be fetched again as it was (a link that leads outside, a device) is
+refused.
 """
 
 from __future__ import annotations
@@ -48,22 +49,36 @@ async def put(
     transport: Transport, path: Path, *, profile: str | None = None, progress: Progress | None = None
 ) -> models.PutResult:
     """Send `path`; returns what the node stored. Raises NotFound or UsageError before anything is sent."""
-    if not path.exists():
-        raise NotFound(f"no such file or directory: {path}", hint="check the path")
-    if path.is_dir():
-        items = await asyncio.to_thread(list_directory, path)
-        total = sum(item.size for item in items)
-        chunks, kind = _tar_chunks(items), "application/x-tar"
-    elif path.is_file():
-        total = path.stat().st_size
-        chunks, kind = _file_chunks(path), "application/octet-stream"
-    else:
-        raise UsageError(f"{path}: expected a file or a directory", hint="write its content to a file first")
+    source = await asyncio.to_thread(open_source, path)
+    chunks = _file_chunks(path) if source.items is None else _tar_chunks(source.items)
+    kind = "application/octet-stream" if source.items is None else "application/x-tar"
     query = {} if profile is None else {"profile": profile}
     silence = max(STORE_SILENCE_S, transport.timeout)
     headers = {"Content-Type": kind}
-    body = _counted(chunks, total, progress)
-    return await transport.call(models.PutResult, "POST", "/v1/blobs", query=query, data=body, headers=headers, silence=silence)
+    body = _counted(chunks, source.total, progress)
+    return await transport.call(
+        models.PutResult, "POST", "/v1/blobs", query=query, data=body, headers=headers, silence=silence
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be sent: a directory's items (None for a file) and the bytes of content in all."""
+
+    items: list[Item] | None
+    total: int
+
+
+def open_source(path: Path) -> Source:
+    """Look at a path. Raises NotFound or UsageError for what can't be sent."""
+    if not path.exists():
+        raise NotFound(f"no such file or directory: {path}", hint="check the path")
+    if path.is_dir():
+        items = list_directory(path)
+        return Source(items, sum(item.size for item in items))
+    if not path.is_file():
+        raise UsageError(f"{path}: expected a file or a directory", hint="write its content to a file first")
+    return Source(None, path.stat().st_size)
 
 
 def list_directory(root: Path) -> list[Item]:
@@ -90,7 +105,7 @@ def _describe(name: str, entry: os.DirEntry[str]) -> Item:
         raise UsageError(f"{entry.path!r}: the name isn't UTF-8", hint="rename it") from None
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(entry.path)
+        target = str(Path(entry.path).readlink())
         if not link_stays_inside(name, target):
             raise UsageError(
                 f"{entry.path}: the symlink leads outside, to {target}",
@@ -101,7 +116,9 @@ def _describe(name: str, entry: os.DirEntry[str]) -> Item:
         return Item(name, entry.path, status.st_mode, status.st_size)
     if stat.S_ISDIR(status.st_mode):
         return Item(name, entry.path, status.st_mode, 0)
-    raise UsageError(f"{entry.path}: neither file, directory nor symlink", hint="remove it, or publish a copy without it")
+    raise UsageError(
+        f"{entry.path}: neither file, directory nor symlink", hint="remove it, or publish a copy without it"
+    )
 
 
 def link_stays_inside(name: str, target: str) -> bool:
@@ -121,7 +138,9 @@ def link_stays_inside(name: str, target: str) -> bool:
 
 def write_tar(items: list[Item], output: BinaryIO) -> None:
     """The directory's tar: the same bytes for the same content."""
-    with tarfile.open(mode="w|", fileobj=output, format=tarfile.PAX_FORMAT, bufsize=CHUNK_BYTES, encoding="utf-8") as tar:
+    with tarfile.open(
+        mode="w|", fileobj=output, format=tarfile.PAX_FORMAT, bufsize=CHUNK_BYTES, encoding="utf-8"
+    ) as tar:
         for item in items:
             _add(tar, item)
 
@@ -141,7 +160,9 @@ def _add(tar: tarfile.TarFile, item: Item) -> None:
             info.size = os.fstat(descriptor).st_size
             tar.addfile(info, stream)
             if stream.read(1):
-                raise UsageError(f"{item.path}: grew while it was being read", hint="try again when nobody writes to it")
+                raise UsageError(
+                    f"{item.path}: grew while it was being read", hint="try again when nobody writes to it"
+                )
 
 
 async def _file_chunks(path: Path) -> AsyncIterator[bytes]:

@@ -12,18 +12,17 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from mpisa.primitives.errors import Denied, InvalidConfig, NotFound, UsageError
+from mpisa.primitives.errors import Denied, InvalidConfig, NotFound, Rejection, RejectionReason, UsageError
 from mpisa.primitives.identifiers import format_address
-from mpisa.primitives.key_file import decode_key_file, encode_key_file
+from mpisa.primitives.key_file import MAX_KEY_FILE_BYTES, decode_key_file, encode_key_file, is_sealed
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 
 ACCOUNTS: Final = "accounts"
 ACCOUNT_VARIABLE: Final = "MPISA_ACCOUNT"
 PASSPHRASE_VARIABLE: Final = "MPISA_PASSPHRASE"  # noqa: S105 - the variable's name
 DEFAULT_ACCOUNT: Final = "alice"
-MAX_KEY_FILE_BYTES: Final = 64 << 10
 MAX_ACCOUNTS: Final = 10_000
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -48,6 +47,8 @@ def create(home: Path, name: str, *, kind: str = "ed25519", passphrase: bytes | 
         key_kind = KeyKind(kind)
     except ValueError:
         raise UsageError(f"kind: expected one of {', '.join(item.value for item in KeyKind)}, got {kind!r}") from None
+    if passphrase == b"":
+        raise UsageError("an empty passphrase protects nothing", hint="leave it out, or choose one")
     key = private_key(key_kind, os.urandom(32))
     data = encode_key_file(key, passphrase=passphrase, salt=os.urandom(16), nonce=os.urandom(12))
     directory = Path(home) / ACCOUNTS
@@ -77,7 +78,9 @@ def default_name(home: Path) -> str:
         return chosen
     names = sorted(path.stem for path in (Path(home) / ACCOUNTS).glob("*.json"))
     if not names:
-        raise NotFound(f"no account in {home}", hint="make one: `mpisa wallet new NAME`, or a devnet: `mpisa devnet up`")
+        raise NotFound(
+            f"no account in {home}", hint="make one: `mpisa wallet new NAME`, or a devnet: `mpisa devnet up`"
+        )
     return DEFAULT_ACCOUNT if DEFAULT_ACCOUNT in names else names[0]
 
 
@@ -94,12 +97,15 @@ def load(account: str | Path, home: Path | None = None, passphrase: bytes | None
     """
     path = account if isinstance(account, Path) else _path_of(account, home)
     data = _read_private(path)
-    if passphrase is None and _describe_data(path, data).encrypted:
+    if _describe_data(path, data).encrypted and passphrase is None:
         given = os.environ.get(PASSPHRASE_VARIABLE)
         if given is None:
             raise Denied(f"{path}: encrypted, and no passphrase was given", hint=f"set {PASSPHRASE_VARIABLE}")
         passphrase = given.encode()
-    return decode_key_file(data, passphrase if _describe_data(path, data).encrypted else None)
+    try:
+        return decode_key_file(data, passphrase)
+    except Rejection as error:
+        raise _bad_key_file(path, error) from None
 
 
 def _path_of(account: str, home: Path | None) -> Path:
@@ -161,9 +167,14 @@ def _describe(path: Path) -> WalletAccount:
 
 def _describe_data(path: Path, data: bytes) -> WalletAccount:
     try:
-        body: Any = json.loads(data)
-        address, kind = body["address"], body["kind"]
-        encrypted = body.get("encryption") is not None
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise InvalidConfig(f"{path}: not a key file", hint="`mpisa wallet ls` lists accounts") from None
-    return WalletAccount(path.stem, str(address), path, str(kind), encrypted)
+        encrypted = is_sealed(data)
+    except Rejection as error:
+        raise _bad_key_file(path, error) from None
+    body = json.loads(data)
+    return WalletAccount(path.stem, body["address"], path, body["kind"], encrypted)
+
+
+def _bad_key_file(path: Path, error: Rejection) -> Denied | InvalidConfig:
+    if error.reason is RejectionReason.WRONG_PASSPHRASE:
+        return Denied(f"{path}: {error.detail}", hint="check the passphrase: there is no other way in")
+    return InvalidConfig(f"{path}: {error.detail}", hint=error.hint or "restore it from a copy")

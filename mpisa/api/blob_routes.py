@@ -1,0 +1,233 @@
+"""Bytes in and out: uploads, pins, and the trustless gateway under /ipfs.
+
+An upload streams: the node takes the next part when it has dealt with the last, and one that is cut off stores nothing
+under a name. A download that can't be finished breaks the connection inside the chunked body, so that no client can
+take it for complete; whoever reads it hashes every block anyway.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from mpisa.api import convert
+from mpisa.api.problems import NotAcceptable
+from mpisa.api.routing import CURSOR, LIMIT, Answer, Context, Query, Route, read_json, read_limit
+from mpisa.primitives.cid import Cid
+from mpisa.primitives.errors import MpisaError, NotReady, Rejection, RejectionReason, UsageError
+from mpisa.sdk import models
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+UPLOAD_CHUNK_BYTES: Final = 1 << 20
+MAX_UPLOADS: Final = 16
+MAX_PROFILE_CHARACTERS: Final = 64
+MAX_PIN_NAME_CHARACTERS: Final = 256
+TAR: Final = "application/x-tar"
+FILE: Final = "application/octet-stream"
+CAR_TYPE: Final = "application/vnd.ipld.car"
+RAW_TYPE: Final = "application/vnd.ipld.raw"
+
+_LOG = structlog.get_logger("mpisa.api")
+
+
+class PinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to pin: the whole DAG or one block, and a name to find the pin by."""
+
+    recursive: bool = True
+    name: str = ""
+
+
+async def put(context: Context, request: web.Request) -> Answer:
+    profile = request.query.get("profile")
+    if profile is not None and len(profile) > MAX_PROFILE_CHARACTERS:
+        raise UsageError(f"profile: expected at most {MAX_PROFILE_CHARACTERS} characters, got {len(profile)}")
+    if context.uploads.locked():
+        raise NotReady(f"{MAX_UPLOADS} uploads are running already", hint="try again when one has ended")
+    limit = context.node.config.limits.upload_bytes
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    async with context.uploads:
+        reader = _read_upload(request, limit)
+        blobs = context.node.blobs
+        if request.content_type == TAR:
+            stored = await blobs.put_tar(reader, profile=profile)
+        else:
+            stored = await blobs.put_stream(reader, profile=profile)
+    return models.PutResult(cid=str(stored.cid), size=stored.size, blocks=stored.blocks)
+
+
+async def _read_upload(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    received = 0
+    async for chunk in request.content.iter_chunked(UPLOAD_CHUNK_BYTES):
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _too_large(limit: int) -> Rejection:
+    return Rejection(
+        RejectionReason.TOO_LARGE,
+        f"upload: expected at most {limit} bytes",
+        hint="the node's limit is limits.upload_bytes in its config.toml",
+    )
+
+
+async def stat(context: Context, request: web.Request) -> Answer:
+    return convert.stat(await context.node.blobs.stat(_cid(request)))
+
+
+async def ls(context: Context, request: web.Request) -> Answer:
+    cid = _cid(request)
+    return convert.entries(str(cid), await context.node.blobs.ls(cid))
+
+
+async def pin(context: Context, request: web.Request) -> Answer:
+    wanted = PinRequest()
+    if request.can_read_body:
+        wanted = await read_json(request, PinRequest)
+    if len(wanted.name) > MAX_PIN_NAME_CHARACTERS:
+        raise UsageError(f"name: expected at most {MAX_PIN_NAME_CHARACTERS} characters, got {len(wanted.name)}")
+    return convert.pin(await context.node.blobs.pin(_cid(request), recursive=wanted.recursive, name=wanted.name))
+
+
+async def unpin(context: Context, request: web.Request) -> Answer:
+    await context.node.blobs.unpin(_cid(request))
+    return web.Response(status=204)
+
+
+async def pins(context: Context, request: web.Request) -> Answer:
+    limit = read_limit(request)
+    listed = sorted(context.node.blobs.pins(), key=lambda item: str(item.cid))
+    start = 0
+    cursor = request.query.get("cursor")
+    if cursor is not None:
+        start = bisect_right(listed, str(Cid.parse(cursor)), key=lambda item: str(item.cid))
+    page = listed[start : start + limit]
+    following = str(page[-1].cid) if page and start + limit < len(listed) else None
+    return models.Pins(pins=tuple(convert.pin(item) for item in page), next=following)
+
+
+async def gateway(context: Context, request: web.Request) -> Answer:
+    cid = _cid(request)
+    cid.require_supported()
+    form = _form(request)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{cid}.{"car" if form == CAR_TYPE else "bin"}"',
+        "Cache-Control": "public, max-age=29030400, immutable",
+        "Etag": f'"{cid}.{"car" if form == CAR_TYPE else "raw"}"',
+        "X-Ipfs-Path": f"/ipfs/{cid}",
+        "X-Ipfs-Roots": str(cid),
+    }
+    if form == RAW_TYPE:
+        body = await context.node.blobs.block(cid)
+        return web.Response(body=body, headers=headers | {"Content-Type": RAW_TYPE})
+    headers["Content-Type"] = f"{CAR_TYPE}; version=1; order=dfs; dups=n"
+    return await _stream(request, context.node.blobs.car(cid), headers)
+
+
+async def _stream(request: web.Request, parts: AsyncIterator[bytes], headers: dict[str, str]) -> web.StreamResponse:
+    """Send the parts; an error before the first is answered as usual, a later one breaks the connection."""
+    first = await anext(parts, b"")
+    response = web.StreamResponse(headers=headers)
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        await response.write(first)
+        async for part in parts:
+            await response.write(part)
+    except (MpisaError, OSError) as error:
+        if not isinstance(error, ConnectionError):
+            _LOG.warning("download cut off", path=request.path, error=str(error))
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    finally:
+        close = getattr(parts, "aclose", None)
+        if close is not None:
+            await close()
+    await response.write_eof()
+    return response
+
+
+def _form(request: web.Request) -> str:
+    wanted = request.query.get("format")
+    if wanted is not None:
+        forms = {"car": CAR_TYPE, "raw": RAW_TYPE}
+        if wanted not in forms:
+            raise UsageError(f"format: expected car or raw, got {wanted[:40]!r}")
+        return forms[wanted]
+    accept = request.headers.get("Accept", "")
+    for form in (CAR_TYPE, RAW_TYPE):
+        if form in accept:
+            return form
+    raise NotAcceptable(
+        "this gateway sends blocks that can be verified, as car or raw",
+        hint="add ?format=car or ?format=raw, or `mpisa get CID -o FILE` for the content itself",
+    )
+
+
+def _cid(request: web.Request) -> Cid:
+    return Cid.parse(request.match_info["cid"])
+
+
+_PROFILE: Final = Query(
+    "profile", {"type": "string", "maxLength": MAX_PROFILE_CHARACTERS}, "How bytes become blocks; unixfs-v1-2025."
+)
+_FORMAT: Final = Query("format", {"type": "string", "enum": ["car", "raw"]}, "Instead of the Accept header.")
+_PUT: Final = (
+    "The body streams. application/x-tar is unpacked to a directory, application/octet-stream stored as one file. "
+    "Answered once every block is durable and the root pinned. Idempotent by content: the same bytes give the same "
+    "CID, so an Idempotency-Key is ignored. Send `Expect: 100-continue` to learn of a refusal before the body is sent."
+)
+_GATEWAY: Final = (
+    "Trustless: a CAR of the whole DAG in depth-first order without repeats, or one raw block. Missing blocks are "
+    "fetched from peers, hashed and stored on the way. A CAR that can't be finished breaks the connection."
+)
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/blobs",
+        put,
+        "Store a file or a directory",
+        "blobs",
+        models.PutResult,
+        description=_PUT,
+        query=(_PROFILE,),
+        consumes=(TAR, FILE),
+        errors=(413, 422, 503, 507),
+    ),
+    Route("GET", "/v1/blobs/{cid}/stat", stat, "What lies behind a CID", "blobs", models.BlobStat, errors=(404, 422)),
+    Route("GET", "/v1/blobs/{cid}/ls", ls, "The names in a directory", "blobs", models.Entries, errors=(404, 422)),
+    Route("GET", "/v1/pins", pins, "What this node keeps", "blobs", models.Pins, query=(CURSOR, LIMIT)),
+    Route(
+        "PUT",
+        "/v1/pins/{cid}",
+        pin,
+        "Keep a CID, fetching what is missing",
+        "blobs",
+        models.Pin,
+        body=PinRequest,
+        consumes=("application/json",),
+        errors=(404, 413, 422, 503, 507),
+    ),
+    Route("DELETE", "/v1/pins/{cid}", unpin, "Stop keeping a CID", "blobs", status=204, produces=(), errors=(404,)),
+    Route(
+        "GET",
+        "/ipfs/{cid}",
+        gateway,
+        "Blocks that verify themselves",
+        "blobs",
+        description=_GATEWAY,
+        query=(_FORMAT,),
+        produces=(CAR_TYPE, RAW_TYPE),
+        errors=(404, 406, 422, 502, 503, 504),
+    ),
+)

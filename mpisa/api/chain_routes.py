@@ -1,0 +1,219 @@
+"""The chain: head, blocks, headers, state, proofs, transactions, accounts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from mpisa.api import convert
+from mpisa.api.routing import (
+    DEFAULT_PAGE,
+    HEIGHT,
+    LIMIT,
+    MAX_HEIGHT,
+    Answer,
+    Context,
+    Query,
+    Route,
+    read_height,
+    read_hex,
+    read_int,
+    read_json,
+    read_limit,
+)
+from mpisa.node.views import WaitFor
+from mpisa.primitives.errors import UsageError
+from mpisa.primitives.identifiers import parse_address
+from mpisa.primitives.transaction import MAX_TRANSACTION_BYTES
+from mpisa.sdk import models
+
+DEFAULT_WAIT_S: Final = 30.0
+MAX_WAIT_S: Final = 300.0
+HASH_BYTES: Final = 32
+
+
+class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signed transaction, in hex."""
+
+    transaction: str
+
+
+async def head(context: Context, request: web.Request) -> Answer:
+    return convert.head(context.node.chain.head())
+
+
+async def genesis(context: Context, request: web.Request) -> Answer:
+    return convert.genesis(context.node.chain.genesis)
+
+
+async def block(context: Context, request: web.Request) -> Answer:
+    text = request.match_info["block"]
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        return convert.chain_block(context.node.chain.block(int(text)))
+    found = read_hex(text, "block (a height or a hash)", length=HASH_BYTES)
+    return convert.chain_block(context.node.chain.block(found))
+
+
+async def headers(context: Context, request: web.Request) -> Answer:
+    first = read_int(request, "from", 0, 0, MAX_HEIGHT) or 0
+    newest = context.node.chain.head().height
+    if first > newest:
+        return convert.header_page((), None)
+    bundles = context.node.chain.headers(first, min(read_limit(request), newest + 1 - first))
+    same = [bundle for bundle in bundles if bundle.validators == bundles[0].validators]
+    last = same[-1].header.height if same else newest
+    return convert.header_page(same, last + 1 if last < newest else None)
+
+
+async def validators(context: Context, request: web.Request) -> Answer:
+    chain = context.node.chain
+    height = read_height(request)
+    at = chain.head().height if height is None else height
+    return convert.validators(chain.validators(height), chain.genesis, at, chain.header(at).epoch)
+
+
+async def state(context: Context, request: web.Request) -> Answer:
+    chain = context.node.chain
+    key = read_hex(request.match_info["key"], "key")
+    height = read_height(request)
+    value = chain.state(key, height)
+    at = chain.head().height if height is None else height
+    return models.StateValue(key=key.hex(), height=at, value=None if value is None else value.hex())
+
+
+async def proof(context: Context, request: web.Request) -> Answer:
+    key = read_hex(request.match_info["key"], "key")
+    return convert.state_proof(context.node.chain.prove(key, read_height(request)))
+
+
+async def submit(context: Context, request: web.Request) -> Answer:
+    wait, timeout_s = _read_wait(request)
+    body: Submission = await read_json(request, Submission)
+    raw = read_hex(body.transaction, "transaction", max_length=MAX_TRANSACTION_BYTES)
+    return convert.transaction(await context.node.submit(raw, wait, timeout_s))
+
+
+async def transaction(context: Context, request: web.Request) -> Answer:
+    found = read_hex(request.match_info["hash"], "hash", length=HASH_BYTES)
+    return convert.transaction(context.node.transaction(found))
+
+
+async def account(context: Context, request: web.Request) -> Answer:
+    return convert.account(context.node.chain.account(parse_address(request.match_info["address"])))
+
+
+def _read_wait(request: web.Request) -> tuple[WaitFor, float]:
+    text = request.query.get("wait", WaitFor.ACCEPTED.value)
+    try:
+        wait = WaitFor(text)
+    except ValueError:
+        known = ", ".join(item.value for item in WaitFor)
+        raise UsageError(f"wait: expected one of {known}, got {text[:40]!r}") from None
+    number = request.query.get("timeout", str(DEFAULT_WAIT_S))
+    try:
+        timeout_s = float(number)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s <= MAX_WAIT_S:
+        raise UsageError(f"timeout: expected seconds above 0, at most {MAX_WAIT_S:g}, got {number[:40]!r}")
+    return wait, timeout_s
+
+
+_FROM: Final = Query("from", {"type": "integer", "minimum": 0, "maximum": MAX_HEIGHT}, "The first height; 0.")
+_WAIT: Final = Query(
+    "wait", {"type": "string", "enum": [item.value for item in WaitFor]}, "How long to wait; accepted."
+)
+_TIMEOUT: Final = Query(
+    "timeout", {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_WAIT_S}, f"In seconds; {DEFAULT_WAIT_S:g}."
+)
+_SUBMIT: Final = (
+    "Idempotent by the transaction's hash: sending the same bytes again answers with what became of them, so no "
+    "Idempotency-Key is needed, and one that is sent is ignored. A transaction that was ordered but rejected is "
+    "answered with 200, status rejected and its receipt; one refused at the door with a problem detail."
+)
+
+ROUTES = (
+    Route("GET", "/v1/chain/head", head, "The newest certified chain block", "chain", models.ChainHead),
+    Route("GET", "/v1/chain/genesis", genesis, "The genesis document", "chain", models.GenesisDocument),
+    Route(
+        "GET",
+        "/v1/chain/blocks/{block}",
+        block,
+        "A chain block by height or header hash",
+        "chain",
+        models.ChainBlock,
+        errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/headers",
+        headers,
+        "Certified headers in ascending order, for light clients",
+        "chain",
+        models.HeaderPage,
+        description=f"A page is of one validator set; `next` is the next page's `from`. {DEFAULT_PAGE} a page.",
+        query=(_FROM, LIMIT),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/validators",
+        validators,
+        "The validator set in force at a height",
+        "chain",
+        models.Validators,
+        query=(HEIGHT,),
+        errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/state/{key}",
+        state,
+        "A state entry by its key in hex",
+        "chain",
+        models.StateValue,
+        query=(HEIGHT,),
+        errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/proof/{key}",
+        proof,
+        "A state entry, or its absence, with header, certificate, validators and map proof",
+        "chain",
+        models.StateProof,
+        query=(HEIGHT,),
+        errors=(404, 503),
+    ),
+    Route(
+        "POST",
+        "/v1/transactions",
+        submit,
+        "Hand in a signed transaction and wait",
+        "chain",
+        models.Transaction,
+        description=_SUBMIT,
+        query=(_WAIT, _TIMEOUT),
+        body=Submission,
+        consumes=("application/json",),
+        errors=(409, 413, 422, 503, 504),
+    ),
+    Route(
+        "GET",
+        "/v1/transactions/{hash}",
+        transaction,
+        "Where a transaction is",
+        "chain",
+        models.Transaction,
+        errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{address}",
+        account,
+        "An account; one that never appeared has `exists` false",
+        "chain",
+        models.Account,
+    ),
+)

@@ -1,0 +1,225 @@
+"""From what the node shows (`mpisa.node.views`) to what the API answers (`mpisa.sdk.models`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpisa.primitives.account import NameEntry
+from mpisa.primitives.header import encode_header
+from mpisa.primitives.identifiers import ArtefactName, format_address
+from mpisa.sdk import models
+from mpisa.sdk.light import artefact_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpisa.node import views
+    from mpisa.primitives.genesis import Genesis
+    from mpisa.primitives.header import ValidatorSet
+    from mpisa.primitives.merkle import MapProof
+    from mpisa.primitives.receipt import Receipt
+
+
+def node_info(status: views.NodeStatus) -> models.NodeInfo:
+    """The node's account of itself, word for word."""
+    return models.NodeInfo(**{name: getattr(status, name) for name in models.NodeInfo.__struct_fields__})
+
+
+def peers(found: Sequence[views.PeerView]) -> models.Peers:
+    """Peers as they are known."""
+    return models.Peers(
+        peers=tuple(
+            models.Peer(
+                peer_id=peer.peer_id,
+                addresses=peer.addresses,
+                connected=peer.connected,
+                link=peer.link,
+                authority=peer.authority,
+            )
+            for peer in found
+        )
+    )
+
+
+def head(found: views.Head) -> models.ChainHead:
+    """The newest certified chain block."""
+    return models.ChainHead(
+        chain_id=found.chain_id,
+        height=found.height,
+        hash=found.hash.hex(),
+        state_root=found.state_root.hex(),
+        epoch=found.epoch,
+        time_ms=found.time_ms,
+        ordered_height=found.ordered_height,
+        certified=found.certified,
+    )
+
+
+def genesis(found: Genesis) -> models.GenesisDocument:
+    """The genesis document with its hashes."""
+    return models.GenesisDocument(
+        chain_id=found.chain_id, hash=found.hash.hex(), chain_hash=found.chain_hash.hex(), document=found.to_json()
+    )
+
+
+def receipt(found: Receipt) -> models.Receipt:
+    """A transaction's outcome."""
+    return models.Receipt(
+        tx=found.tx_hash.hex(),
+        status=found.status.value,
+        reason=None if found.reason is None else found.reason.value,
+        detail=found.detail,
+        nonce_used=found.nonce_used,
+        fee=found.fee,
+    )
+
+
+def chain_block(found: views.ChainBlock) -> models.ChainBlock:
+    """A chain block with every field of its header."""
+    header = found.header
+    return models.ChainBlock(
+        height=header.height,
+        hash=found.hash.hex(),
+        time_ms=header.time_ms,
+        epoch=header.epoch,
+        first_commit=header.first_commit,
+        last_commit=header.last_commit,
+        previous=header.previous.hex(),
+        commit_digest=header.commit_digest.hex(),
+        window_root=header.window_root.hex(),
+        tx_root=header.tx_root.hex(),
+        receipts_root=header.receipts_root.hex(),
+        state_root=header.state_root.hex(),
+        validators_hash=header.validators_hash.hex(),
+        next_validators_hash=header.next_validators_hash.hex(),
+        header=encode_header(header).hex(),
+        certified=found.certificate is not None,
+        certificate=None if found.certificate is None else found.certificate.encode().hex(),
+        transactions=tuple(raw.hex() for raw in found.transactions),
+        receipts=tuple(receipt(item) for item in found.receipts),
+    )
+
+
+def header_page(bundles: Sequence[views.HeaderBundle], following: int | None) -> models.HeaderPage:
+    """Headers of one validator set."""
+    return models.HeaderPage(
+        headers=tuple(
+            models.SignedHeader(
+                height=bundle.header.height,
+                header=encode_header(bundle.header).hex(),
+                certificate=None if bundle.certificate is None else bundle.certificate.encode().hex(),
+            )
+            for bundle in bundles
+        ),
+        validators=bundles[0].validators.encode().hex() if bundles else "",
+        next=following,
+    )
+
+
+def transaction(found: views.TransactionStatus) -> models.Transaction:
+    """Where a transaction is."""
+    return models.Transaction(
+        hash=found.hash.hex(),
+        status=found.status.value,
+        height=found.height,
+        index=found.index,
+        receipt=None if found.receipt is None else receipt(found.receipt),
+        raw=None if found.raw is None else found.raw.hex(),
+    )
+
+
+def validators(found: ValidatorSet, document: Genesis, height: int, epoch: int) -> models.Validators:
+    """A validator set; names are those of the genesis document."""
+    names = {item.address: item.name for item in document.validators}
+    return models.Validators(
+        height=height,
+        epoch=epoch,
+        total_power=found.total_power,
+        hash=found.hash.hex(),
+        encoded=found.encode().hex(),
+        validators=tuple(
+            models.Validator(address=format_address(item.address), power=item.power, name=names.get(item.address))
+            for item in found.validators
+        ),
+    )
+
+
+def map_proof(found: MapProof) -> models.MapProof:
+    """A map proof, as readable fields."""
+    leaf = None
+    if found.leaf is not None:
+        leaf = models.ProofLeaf(path=found.leaf[0].hex(), value_hash=found.leaf[1].hex())
+    return models.MapProof(
+        depth=found.depth,
+        bitmap=hex(found.bitmap),
+        siblings=tuple(sibling.hex() for sibling in found.siblings),
+        leaf=leaf,
+    )
+
+
+def state_proof(found: views.StateProof) -> models.StateProof:
+    """A state entry with what shows it."""
+    return models.StateProof(
+        key=found.key.hex(),
+        height=found.header.height,
+        header=encode_header(found.header).hex(),
+        validators=found.validators.encode().hex(),
+        proof=map_proof(found.proof),
+        certificate=None if found.certificate is None else found.certificate.encode().hex(),
+        value=None if found.value is None else found.value.hex(),
+    )
+
+
+def account(found: views.AccountView) -> models.Account:
+    """An account."""
+    key = found.public_key
+    return models.Account(
+        address=format_address(found.address),
+        exists=found.exists,
+        nonce=found.nonce,
+        pending_nonce=found.pending_nonce,
+        balance=found.balance,
+        public_key=None if key is None else key.encode().hex(),
+        key_kind=None if key is None else key.kind.value,
+    )
+
+
+def artefact(found: views.RecordView) -> models.Artefact:
+    """A provenance record."""
+    return artefact_of(found.stored)
+
+
+def name(found: ArtefactName, value: bytes) -> models.Name:
+    """What a name points to."""
+    entry = NameEntry.decode(value)
+    return models.Name(
+        name=str(found),
+        cid=str(entry.cid),
+        account=format_address(entry.account),
+        height=entry.height,
+        time_ms=entry.time_ms,
+        tx=entry.tx_hash.hex(),
+    )
+
+
+def stat(found: views.StatView) -> models.BlobStat:
+    """What lies behind a CID."""
+    return models.BlobStat(
+        cid=str(found.cid),
+        kind=found.kind,
+        size=found.size,
+        dag_size=found.dag_size,
+        blocks=found.blocks,
+        local=found.local,
+    )
+
+
+def entries(cid: str, found: Sequence[views.EntryView]) -> models.Entries:
+    """The names in a directory."""
+    listed = (models.Entry(name=e.name, cid=str(e.cid), size=e.size, kind=e.kind) for e in found)
+    return models.Entries(cid=cid, entries=tuple(listed))
+
+
+def pin(found: views.PinView) -> models.Pin:
+    """A pin."""
+    return models.Pin(cid=str(found.cid), kind=found.kind, name=found.name)

@@ -1,0 +1,83 @@
+"""From an exception to a problem detail (RFC 9457): what happened, its code, what to do next, no traces."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from mpisa.primitives.errors import Denied, MpisaError, NotFound, Rejection, UsageError
+from mpisa.sdk.models import Problem
+from mpisa.sdk.problems import CONTENT_TYPE, status_of
+
+RETRY_AFTER_S: Final = 1
+MAX_DETAIL_CHARACTERS: Final = 2_000
+
+_RETRYABLE: Final = (429, 503)
+
+
+class Unauthorized(Denied):
+    """No token, or a wrong one: 401 instead of 403."""
+
+
+class WrongMethod(UsageError):
+    """405: the path exists, the method doesn't."""
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class UnsupportedType(UsageError):
+    """415: a body of another type than the route takes."""
+
+
+class NotAcceptable(UsageError):
+    """406: no representation that the client accepts."""
+
+
+def problem_response(error: MpisaError, request_id: str) -> web.Response:
+    """The problem detail of an error of ours."""
+    status = _status(error)
+    problem = Problem(
+        type=f"urn:mpisa:problem:{error.code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=str(error)[:MAX_DETAIL_CHARACTERS],
+        code=error.code,
+        hint=error.hint,
+        reason=error.reason.value if isinstance(error, Rejection) else None,
+        request_id=request_id,
+    )
+    response = web.Response(status=status, body=msgspec.json.encode(problem), content_type=CONTENT_TYPE)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if status in _RETRYABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.allowed
+    return response
+
+
+def error_of_http(error: web.HTTPException, request: web.Request) -> MpisaError:
+    """What aiohttp itself refuses, in our words."""
+    if error.status == 404:
+        return NotFound(f"no such path: {request.path[:200]}", hint="/openapi.json lists what there is")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return WrongMethod(f"{request.method} isn't served at {request.path[:200]}, only {allowed}", allowed)
+    return UsageError(error.reason or "bad request")
+
+
+def _status(error: MpisaError) -> int:
+    if isinstance(error, Unauthorized):
+        return 401
+    if isinstance(error, WrongMethod):
+        return 405
+    if isinstance(error, NotAcceptable):
+        return 406
+    if isinstance(error, UnsupportedType):
+        return 415
+    return status_of(error)
