@@ -25,13 +25,16 @@ def wallet() -> None:
 
 
 def _passphrase(ask: bool) -> bytes | None:
-    given = os.environ.get(PASSPHRASE_VARIABLE)
-    if given is not None:
-        return given.encode()
     if not ask:
         return None
+    given = os.environ.get(PASSPHRASE_VARIABLE)
+    if given:
+        return given.encode()
     if not sys.stdin.isatty():
-        return sys.stdin.buffer.readline(_MAX_PASSPHRASE_BYTES).rstrip(b"\r\n") or None
+        line = sys.stdin.buffer.readline(_MAX_PASSPHRASE_BYTES).rstrip(b"\r\n")
+        if not line:
+            raise UsageError("no passphrase on stdin", hint=f"type one, or set {PASSPHRASE_VARIABLE}")
+        return line
     entered: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     return entered.encode()
 
