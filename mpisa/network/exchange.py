@@ -273,7 +273,7 @@ def _distinct(cids: Iterable[Cid]) -> Iterator[_Want]:
 
 
 def _verdict(want: _Want) -> MpisaError:
-    """The error that says most: a lie before a timeout, a timeout before an absence, an absence before a closed door."""
+    """The error that says most: a lie, else a timeout, else an absence, else a closed door."""
     for kind in (IntegrityError, TimedOut, NotFound):
         for failure in want.failures:
             if isinstance(failure, kind):

@@ -111,14 +111,14 @@ class ServerAuthenticator:
             raise Rejection(RejectionReason.EXPIRED, "challenge, expected one of the last minute")
         encoded_key = from_base64(_need(parameters, "public-key"))
         client_key = decode_public_key(encoded_key)
-        covered = {
+        covered: dict[str, str | bytes] = {
             "challenge-client": self._challenge_of(opaque),
             "server-public-key": self._host_key.encoded_public_key,
             "hostname": hostname,
         }
         if not is_signed_by(client_key, from_base64(_need(parameters, "sig")), signed_bytes(covered)):
             raise Rejection(RejectionReason.BAD_SIGNATURE, f"client's answer to the challenge for {hostname!r}")
-        answer = {
+        answer: dict[str, str | bytes] = {
             "challenge-server": _need(parameters, "challenge-server"),
             "client-public-key": encoded_key,
             "hostname": hostname,
@@ -164,7 +164,7 @@ class ClientAuthenticator:
         encoded_key = from_base64(_need(parameters, "public-key"))
         if decode_public_key(encoded_key) != self._server_key:
             raise Rejection(RejectionReason.BAD_SIGNATURE, "challenge of another peer than the certificate's")
-        covered = {
+        covered: dict[str, str | bytes] = {
             "challenge-client": _need(parameters, "challenge-client"),
             "server-public-key": encoded_key,
             "hostname": self._hostname,
@@ -179,9 +179,9 @@ class ClientAuthenticator:
         )
 
     def finish(self, header: str) -> str:
-        """The Authorization header for all later requests, from Authentication-Info. Raises Rejection(BAD_SIGNATURE)."""
+        """The Authorization header of all later requests, from Authentication-Info. Raises Rejection(BAD_SIGNATURE)."""
         parameters = decode_header(header)
-        covered = {
+        covered: dict[str, str | bytes] = {
             "challenge-server": self._challenge,
             "client-public-key": self._host_key.encoded_public_key,
             "hostname": self._hostname,

@@ -46,20 +46,19 @@ StreamHandler = Callable[[PeerId, web.Request], Awaitable[web.StreamResponse]]
 
 
 class PeerServer:
-    """The server's life, its bounds and its routes. `open_stream` serves the authority WebSocket."""
+    """The server's life, its bounds and its routes. `open_stream`, when set, serves the authority WebSocket."""
 
     def __init__(
         self,
         host_key: HostKey,
         source: BlockSource,
-        open_stream: StreamHandler,
         executor: Executor,
         limits: NetworkLimits,
         stats: NetworkStats,
     ) -> None:
         self._host_key = host_key
         self._source = source
-        self._open_stream = open_stream
+        self.open_stream: StreamHandler | None = None
         self._executor = executor
         self._limits = limits
         self._stats = stats
@@ -68,13 +67,13 @@ class PeerServer:
         self._sending: Counter[str] = Counter()
         self._transports: dict[str, weakref.WeakSet[asyncio.Transport]] = {}
         self._asked: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        self._handlers: dict[str, RequestHandler] = {}
+        self.handlers: dict[str, RequestHandler] = {}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
     def set_request_handler(self, kind: str, handler: RequestHandler) -> None:
         wire.validate_kind(kind)
-        self._handlers[kind] = handler
+        self.handlers[kind] = handler
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port. Raises OSError when it is taken."""
@@ -123,7 +122,7 @@ class PeerServer:
         asyncio.get_running_loop().call_later(SILENT_SECONDS, self._close_if_silent, weakref.ref(handler))
         return handler
 
-    def _close_if_silent(self, reference: weakref.ref[web.RequestHandler[web.Request]]) -> None:
+    def _close_if_silent(self, reference: weakref.ref[web.RequestHandler]) -> None:
         handler = reference()
         transport = None if handler is None else handler.transport
         if transport is not None and transport not in self._asked:
@@ -254,7 +253,7 @@ class PeerServer:
 
     async def _request(self, request: web.Request) -> web.StreamResponse:
         peer = _peer_of(request)
-        handler = self._handlers.get(request.match_info["kind"])
+        handler = self.handlers.get(request.match_info["kind"])
         if handler is None:
             raise NotFound(f"no requests of kind {request.match_info['kind'][:40]!r} are answered here")
         answer = await handler(peer, await self._body(request))
@@ -270,7 +269,9 @@ class PeerServer:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         peer = _peer_of(request)
-        return await self._open_stream(peer, request)
+        if self.open_stream is None:
+            raise NotFound("no authority streams are served here")
+        return await self.open_stream(peer, request)
 
 
 class _TooMany(MpisaError):

@@ -128,6 +128,8 @@ class NetworkStats:
     gossip_dropped_queue: int = 0
     gossip_dropped_rate: int = 0
     gossip_refused_size: int = 0
+    gossip_oversized: int = 0
+    streams_refused: int = 0
     frames_sent: int = 0
     frames_received: int = 0
     frames_dropped: int = 0

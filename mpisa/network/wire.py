@@ -24,7 +24,13 @@ ABSENT = 0xFFFFFFFF
 _LENGTH = struct.Struct(">I")
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,39}")
 GARBAGE = frozenset(
-    {RejectionReason.MALFORMED, RejectionReason.NOT_CANONICAL, RejectionReason.TOO_LARGE, RejectionReason.TOO_DEEP}
+    {
+        RejectionReason.BAD_CID,
+        RejectionReason.MALFORMED,
+        RejectionReason.NOT_CANONICAL,
+        RejectionReason.TOO_DEEP,
+        RejectionReason.TOO_LARGE,
+    }
 )
 """Reasons that an honest peer never gives cause for: they end the connection."""
 

@@ -13,7 +13,7 @@ from mpisa.network.ports import PeerId
 from mpisa.primitives.errors import Unreachable
 
 if TYPE_CHECKING:
-    from mpisa.network.libp2p_host.engine import HostEvents
+    from mpisa.network.libp2p_host.options import HostEvents
     from mpisa.network.libp2p_host.portal import Portal
 
 AUTHORITY_PROTOCOL = "/mpisa/authority/1"

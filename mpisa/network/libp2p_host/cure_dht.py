@@ -13,6 +13,9 @@ from libp2p.kad_dht.common import ALPHA, BUCKET_SIZE
 from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+
+from mpisa.network.libp2p_host.replacing import replace
 
 MAX_PROVIDED_KEYS = 100_000
 """Keys with provider records kept for others; the one longest in the store goes first."""
@@ -25,15 +28,14 @@ GRACE_SECONDS = 0.05
 
 def end_streams_cleanly() -> None:
     """The DHT's reader expects one exception for the end of a stream, and the stream raises another."""
-    read = kad_dht.read_varint_prefixed_bytes_limited
 
     async def read_message(stream: Any, limit: int) -> bytes:
         try:
-            return bytes(await read(stream, limit))
+            return await read_varint_prefixed_bytes_limited(stream, limit)
         except StreamEOF as error:
             raise IncompleteReadError("stream ended", expected_bytes=1, received_bytes=0) from error
 
-    kad_dht.read_varint_prefixed_bytes_limited = read_message
+    replace(kad_dht, "read_varint_prefixed_bytes_limited", read_message)
 
 
 def distinct_providers() -> None:
@@ -50,8 +52,8 @@ def distinct_providers() -> None:
             del self.providers[oldest]
         add(self, key, provider)
 
-    provider_store.ProviderStore.add_provider = add_bounded
-    provider_store.ProviderStore.find_providers = find_providers
+    replace(provider_store.ProviderStore, "add_provider", add_bounded)
+    replace(provider_store.ProviderStore, "find_providers", find_providers)
 
 
 async def find_providers(self: Any, key: bytes, count: int = 20) -> list[Any]:
@@ -114,7 +116,7 @@ def provide_to_known_peers() -> None:
                 nursery.start_soon(tell, peer)
         return bool(told)
 
-    provider_store.ProviderStore.provide = provide
+    replace(provider_store.ProviderStore, "provide", provide)
 
 
 def _known_peers(store: Any, key: bytes) -> list[Any]:

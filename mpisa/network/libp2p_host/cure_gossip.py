@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
@@ -15,8 +14,11 @@ from libp2p.kad_dht import utils as kad_utils
 from libp2p.peer import peerstore
 from libp2p.pubsub import gossipsub, pubsub
 from libp2p.pubsub import utils as pubsub_utils
+from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.tools.anyio_service import trio_manager
 from libp2p.tools.anyio_service.exceptions import LifecycleError
+
+from mpisa.network.libp2p_host.replacing import replace
 
 SUBSCRIPTION_QUEUE = 4096
 OUTBOUND_QUEUE = 4096
@@ -33,8 +35,8 @@ _RECEIVERS = (pubsub, gossipsub, kad_dht, provider_store, value_store, peer_rout
 
 def enlarge_queues() -> None:
     """Both queues drop silently when full, and neither has a parameter."""
-    pubsub.SUBSCRIPTION_CHANNEL_SIZE = SUBSCRIPTION_QUEUE
-    pubsub.RpcQueue = partial(pubsub.RpcQueue, max_size=OUTBOUND_QUEUE)
+    replace(pubsub, "SUBSCRIPTION_CHANNEL_SIZE", SUBSCRIPTION_QUEUE)
+    replace(pubsub, "RpcQueue", partial(RpcQueue, max_size=OUTBOUND_QUEUE))
 
 
 def remember_records() -> None:
@@ -78,7 +80,7 @@ def remember_records() -> None:
         for name in ("env_to_send_in_RPC", "maybe_consume_signed_record"):
             original = module.__dict__.get(name)
             if original in replacements:
-                setattr(sys.modules[module.__name__], name, replacements[original])
+                replace(module, name, replacements[original])
 
 
 def forgive_late_tasks() -> None:
@@ -94,4 +96,4 @@ def forgive_late_tasks() -> None:
         with suppress(RuntimeError, LifecycleError):
             schedule(self, task)
 
-    trio_manager.TrioManager._schedule_task = schedule_if_open
+    replace(trio_manager.TrioManager, "_schedule_task", schedule_if_open)

@@ -8,6 +8,8 @@ from typing import Any
 import trio
 from libp2p.network import swarm
 
+from mpisa.network.libp2p_host.replacing import replace
+
 DIAL_STAGGER_SECONDS = 0.01
 
 _handler: ContextVar[trio.Nursery | None] = ContextVar("inbound handler", default=None)
@@ -40,13 +42,13 @@ def free_inbound_slots() -> None:
             nursery.start_soon(_end_with, closed, nursery.cancel_scope)
         return connection
 
-    swarm.Swarm._do_handle_inbound_connection = handle_until_closed
-    swarm.Swarm.upgrade_inbound_raw_conn = upgrade_and_watch
+    replace(swarm.Swarm, "_do_handle_inbound_connection", handle_until_closed)
+    replace(swarm.Swarm, "upgrade_inbound_raw_conn", upgrade_and_watch)
 
 
 def shorten_dial_stagger() -> None:
     """After starting a dial the swarm waits this long for its failure, even when it has succeeded, before it looks."""
-    swarm._HAPPY_EYEBALLS_DELAY = DIAL_STAGGER_SECONDS
+    replace(swarm, "_HAPPY_EYEBALLS_DELAY", DIAL_STAGGER_SECONDS)
 
 
 async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:

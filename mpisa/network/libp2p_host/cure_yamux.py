@@ -13,6 +13,8 @@ from libp2p.security.noise import io as noise_io
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
+from mpisa.network.libp2p_host.replacing import replace
+
 STALLED_WRITE_SECONDS = 10.0
 """A write that makes no progress for this long ends the connection: its bytes can't be taken back."""
 
@@ -41,12 +43,12 @@ def shield_writes() -> None:
                 raise MuxedStreamError(f"a write stalled for {STALLED_WRITE_SECONDS} s")
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    yamux.Yamux._write_frame = write_frame
+    replace(yamux.Yamux, "_write_frame", write_frame)
 
 
 def fit_frames() -> None:
     """64 KiB and a header spill a few bytes into a second noise packet: two encryptions, two writes, two reads."""
-    yamux.MAX_MESSAGE_SIZE = FRAME_BYTES
+    replace(yamux, "MAX_MESSAGE_SIZE", FRAME_BYTES)
 
 
 def return_credit_by_halves() -> None:
@@ -72,9 +74,9 @@ def return_credit_by_halves() -> None:
         if credit is not None and value > 0:
             credit.set()
 
-    yamux.YamuxStream._auto_tune_and_send_window_update = return_credit
-    yamux.YamuxStream.send_window = property(get_window, set_window)
-    yamux.YamuxStream.write = _write_stream
+    replace(yamux.YamuxStream, "_auto_tune_and_send_window_update", return_credit)
+    replace(yamux.YamuxStream, "write", _write_stream)
+    yamux.YamuxStream.send_window = property(get_window, set_window)  # type: ignore[assignment]
 
 
 async def _write_stream(self: Any, data: bytes) -> None:
@@ -130,4 +132,4 @@ def read_ahead() -> None:
         del buffer[:end]
         return packet
 
-    noise_io.NoisePacketReadWriter.read_msg = read_packet
+    replace(noise_io.NoisePacketReadWriter, "read_msg", read_packet)

@@ -7,89 +7,42 @@ refresh each ten minutes; the library's own auto-dialling is off, for the asynci
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import trio
-from libp2p import new_host
 from libp2p.abc import INotifee
-from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
-from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.pubsub.gossipsub import PROTOCOL_ID as GOSSIPSUB_1_0
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.rcmgr import new_resource_manager
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from mpisa.network.libp2p_host import streams
 from mpisa.network.libp2p_host.authority_libp2p import AUTHORITY_PROTOCOL, receive_frames
+from mpisa.network.libp2p_host.build import build_gossip, build_host, ip_kind, quiet_logs
+from mpisa.network.libp2p_host.options import HostCounters, HostEvents, HostOptions
 from mpisa.network.libp2p_host.portal import Portal
 from mpisa.network.limits import KeyedLimiter
-from mpisa.network.ports import NetworkLimits, PeerId
+from mpisa.network.ports import PeerId
 from mpisa.primitives.errors import MpisaError, TimedOut, Unreachable
 
-GOSSIP_DEGREE = 6
-GOSSIP_DEGREE_LOW = 4
-GOSSIP_DEGREE_HIGH = 12
-HEARTBEAT_SECONDS = 1
 ADDRESS_SECONDS = 3600
 MAX_PROVIDES_IN_WINDOW = 5000
 """Provider records one peer may store with us in the library's ten-second window."""
 
-MAX_STREAMS = 4096
 MAX_ANSWERS_AT_ONCE = 32
 """Exchanges one peer may have open with us."""
 
 ANSWER_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 MAX_GOSSIP_SENDERS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class HostOptions:
-    """How the host runs. `protocols` maps each exchange protocol to the most bytes a question may have."""
-
-    seed: bytes = field(repr=False)
-    host: str
-    port: int
-    announce_host: str | None
-    pre_shared_key: bytes | None = field(repr=False)
-    limits: NetworkLimits
-    protocols: tuple[tuple[str, int], ...]
-
-
-@dataclass(slots=True)
-class HostCounters:
-    """Plain ints, written by the trio thread."""
-
-    gossip_dropped_rate: int = 0
-    gossip_refused_size: int = 0
-    streams_refused: int = 0
-    connections_opened: int = 0
-
-
-class HostEvents(Protocol):
-    """Where the host tells what happened; called in the asyncio loop."""
-
-    def peer_connected(self, peer: PeerId, outbound: bool) -> None: ...
-
-    def peer_disconnected(self, peer: PeerId) -> None: ...
-
-    def gossip(self, topic: str, peer: PeerId, data: bytes) -> None: ...
-
-    async def answer(self, peer: PeerId, protocol: str, question: bytes) -> bytes: ...
-
-    async def frames(self, peer: PeerId, message: bytes) -> None: ...
+MIN_RPC_BYTES = 1 << 20
+CONNECT_FAILURES: tuple[type[Exception], ...] = (*streams.STREAM_FAILURES, ValueError)
 
 
 class Engine(INotifee):
@@ -106,19 +59,18 @@ class Engine(INotifee):
         self._connected: set[PeerId] = set()
         self._drains: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
-        _quiet_logs()
-        self._host: Any = self._build_host()
+        quiet_logs()
+        self._host: Any = build_host(options)
         self._network: Any = self._host.get_network()
-        self._gossip = _build_gossip()
+        self._gossip: Any = build_gossip()
         self._pubsub: Any = Pubsub(
-            self._host, self._gossip, strict_signing=True, max_inbound_rpc_size=max(1 << 20, self._gossip_limit * 4)
+            self._host,
+            self._gossip,
+            strict_signing=True,
+            max_inbound_rpc_size=max(MIN_RPC_BYTES, options.limits.max_gossip_bytes * 4),
         )
         self._dht: Any = KadDHT(self._host, DHTMode.SERVER, enable_random_walk=False, enable_values=False)
         self._dht._provider_rate_max = MAX_PROVIDES_IN_WINDOW
-
-    @property
-    def _gossip_limit(self) -> int:
-        return self._options.limits.max_gossip_bytes
 
     async def run(self) -> None:
         """Runs until the portal is told to stop."""
@@ -126,7 +78,7 @@ class Engine(INotifee):
         for protocol, max_bytes in self._options.protocols:
             self._host.set_stream_handler(TProtocol(protocol), self._answerer(protocol, max_bytes))
         self._host.set_stream_handler(TProtocol(AUTHORITY_PROTOCOL), self._receive_frames)
-        listen = Multiaddr(f"/{_ip_kind(self._options.host)}/{self._options.host}/tcp/{self._options.port}")
+        listen = Multiaddr(f"/{ip_kind(self._options.host)}/{self._options.host}/tcp/{self._options.port}")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._host.run(listen_addrs=[listen]))
             await self._network.auto_connector.stop()
@@ -147,7 +99,7 @@ class Engine(INotifee):
             self._host.get_peerstore().clear_addrs(info.peer_id)
             self._network._negative_peer_cache.evict(str(info.peer_id))
             await self._host.connect(info)
-        except (*streams.STREAM_FAILURES, ValueError) as error:
+        except CONNECT_FAILURES as error:
             raise Unreachable(f"{peer} can't be connected to: {error}") from error
 
     async def disconnect(self, peer: PeerId) -> None:
@@ -162,7 +114,7 @@ class Engine(INotifee):
                 await streams.write_message(stream, question)
                 answer = await streams.read_message(stream, max_bytes)
             except BaseException:
-                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
                     await stream.reset()
                 raise
             await stream.close()
@@ -208,10 +160,10 @@ class Engine(INotifee):
 
     async def find_providers(self, key: bytes, limit: int, seconds: float) -> list[tuple[PeerId, tuple[str, ...]]]:
         """What the DHT says, which may be nothing."""
+        found: list[Any] = []
         with trio.move_on_after(seconds):
             found = await self._dht.provider_store.find_providers(key, limit)
-            return [(PeerId(str(info.peer_id)), tuple(str(address) for address in info.addrs)) for info in found]
-        return []
+        return [(PeerId(str(info.peer_id)), tuple(str(address) for address in info.addrs)) for info in found]
 
     async def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Takes a peer that said where it listens into the routing table."""
@@ -255,41 +207,6 @@ class Engine(INotifee):
 
     async def listen_close(self, network: Any, multiaddr: Any) -> None:
         """Part of INotifee; nothing to do."""
-
-    def _build_host(self) -> Any:
-        limits = self._options.limits
-        connections = ConnectionConfig(
-            max_connections=limits.max_peers + 16,
-            min_connections=0,
-            low_watermark=0,
-            high_watermark=limits.max_peers,
-            dial_timeout=limits.connect_timeout,
-        )
-        from libp2p import create_yamux_muxer_option
-        from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
-        from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-        from libp2p.security.noise.transport import Transport as Noise
-
-        key_pair = create_new_key_pair(self._options.seed)
-        psk = self._options.pre_shared_key
-        host = new_host(
-            key_pair=key_pair,
-            sec_opt={TProtocol(NOISE): Noise(key_pair, noise_privkey=create_noise_key().private_key)},
-            muxer_opt=create_yamux_muxer_option(),
-            connection_config=connections,
-            resource_manager=_build_resource_manager(limits),
-            psk=None if psk is None else psk.hex(),
-            addrs_factory=None if self._options.announce_host is None else self._announced,
-            disable_identify_address_discovery=True,
-        )
-        network: Any = host.get_network()
-        network.retry_config = RetryConfig(max_retries=0)
-        return host
-
-    def _announced(self, addresses: Sequence[Any]) -> list[Any]:
-        host = self._options.announce_host or self._options.host
-        ports = dict.fromkeys(address.value_for_protocol("tcp") for address in addresses)
-        return [Multiaddr(f"/{_ip_kind(host)}/{host}/tcp/{port}") for port in ports]
 
     async def _open(self, peer: PeerId, protocol: str) -> Any:
         identity = ID.from_string(peer)
@@ -336,8 +253,8 @@ class Engine(INotifee):
         """Size and rate, before a message is passed on: messages a second of one forwarding peer, a topic."""
         if forwarder == self._host.get_id():
             return True
-        if len(message.data) > self._gossip_limit:
-            self.counters.gossip_refused_size += 1
+        if len(message.data) > self._options.limits.max_gossip_bytes:
+            self.counters.gossip_oversized += 1
             return False
         if not self._rates.take((forwarder, tuple(message.topicIDs)), trio.current_time()):
             self.counters.gossip_dropped_rate += 1
@@ -355,7 +272,7 @@ class Engine(INotifee):
 
     async def _close_peers(self) -> None:
         """The library leaves outbound sockets open when a host ends."""
-        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             async with trio.open_nursery() as nursery:
                 for peer in list(self._network.connections):
                     nursery.start_soon(self._close_peer, peer)
@@ -365,45 +282,5 @@ class Engine(INotifee):
             await self._network.close_peer(peer)
 
 
-def _build_gossip() -> Any:
-    """Our own limiter stands for the library's, which drops silently above ten messages a second."""
-    return GossipSub(
-        protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11, GOSSIPSUB_1_0],
-        degree=GOSSIP_DEGREE,
-        degree_low=GOSSIP_DEGREE_LOW,
-        degree_high=GOSSIP_DEGREE_HIGH,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        adaptive_gossip_enabled=False,
-        spam_protection_enabled=False,
-        eclipse_protection_enabled=False,
-    )
-
-
-def _build_resource_manager(limits: NetworkLimits) -> Any:
-    from libp2p.rcmgr.manager import ResourceLimits
-
-    return new_resource_manager(
-        limits=ResourceLimits(max_connections=limits.max_peers + 16, max_streams=MAX_STREAMS),
-        enable_metrics=False,
-        enable_memory_limits=False,
-        enable_memory_pooling=False,
-        enable_circuit_breaker=False,
-        enable_graceful_degradation=False,
-    )
-
-
-def _quiet_logs() -> None:
-    """The library warns of what is ordinary between peers, on stderr. LIBP2P_DEBUG brings its logs back."""
-    if not os.environ.get("LIBP2P_DEBUG"):
-        for name in ("libp2p", "libp2p.network.auto_connector"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
 def _without_peer(address: str) -> str:
     return address.partition("/p2p/")[0]
-
-
-def _ip_kind(host: str) -> str:
-    if ":" in host:
-        return "ip6"
-    return "ip4" if host.replace(".", "").isdigit() else "dns4"

@@ -14,12 +14,13 @@ from mpisa.primitives.errors import TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from mpisa.network.libp2p_host.authority_libp2p import Libp2pFrames
-    from mpisa.network.libp2p_host.engine import Engine, HostCounters, HostEvents, HostOptions
+    from mpisa.network.libp2p_host.engine import Engine
+    from mpisa.network.libp2p_host.options import HostCounters, HostEvents, HostOptions
     from mpisa.network.libp2p_host.portal import Portal
 
 
 class Libp2pHost:
-    """A libp2p host in a thread of its own. All methods are called in one asyncio loop; `start` once, after any fork."""
+    """A libp2p host in its own thread. All methods are called in one asyncio loop; `start` once, after any fork."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
