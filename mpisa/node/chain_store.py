@@ -42,6 +42,8 @@ STORE_VERSION = b"1"
 _HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
 _TRANSACTION, _STATE, _UNDO, _DERIVED, _META = b"t", b"s", b"u", b"d", b"m"
 _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
+_COMPLETE = _META + b"complete"
+"""The height up to which no certificate is missing, as of the last chain block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class ChainStore:
         self._undo: dict[int, dict[bytes, bytes | None]] = {}
         self._height = 0
         self._certified = 0
+        self._complete = 0
         self._headers: dict[int, Header] = {}
         self._hashes: dict[int, bytes] = {}
 
@@ -128,6 +131,8 @@ class ChainStore:
             self._undo[int.from_bytes(key[1:], "big")] = _decode_undo(value)
         certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
         self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
+        self._complete = int.from_bytes(self._db.get(_COMPLETE) or b"", "big")
+        self._extend_complete()
 
     def _read_state(self) -> dict[bytes, bytes]:
         return {key[1:]: value for key, value in self._db.scan(_STATE)}
@@ -197,16 +202,32 @@ class ChainStore:
         raw = self._db.get(_CERTIFICATE + _number(height))
         return None if raw is None else Certificate.decode(raw)
 
+    @property
+    def complete_height(self) -> int:
+        """The height up to which every certificate is here."""
+        return self._complete
+
     def missing_certificates(self, limit: int) -> list[int]:
         """Heights below the latest certified one without a certificate of their own, lowest first."""
-        found = {int.from_bytes(key[1:], "big") for key, _ in self._recent_certificates(RECENT_HEIGHTS)}
-        low = max(1, self._certified - RECENT_HEIGHTS + 1)
-        return [height for height in range(low, self._certified) if height not in found][:limit]
+        missing: list[int] = []
+        for height in range(self._complete + 1, self._certified):
+            if len(missing) == limit:
+                break
+            if self._db.get(_CERTIFICATE + _number(height)) is None:
+                missing.append(height)
+        return missing
 
-    def _recent_certificates(self, count: int) -> list[tuple[bytes, bytes]]:
-        return self._db.range(
-            _CERTIFICATE + _number(max(0, self._certified - count)), prefix_end(_CERTIFICATE), limit=count + 1
-        )
+    def uncertified(self) -> list[int]:
+        """Executed heights without a certificate, lowest first: what the engine is told of again after a restart."""
+        return [
+            height
+            for height in range(self._complete + 1, self._height + 1)
+            if self._db.get(_CERTIFICATE + _number(height)) is None
+        ]
+
+    def _extend_complete(self) -> None:
+        while self._complete < self._certified and self._db.get(_CERTIFICATE + _number(self._complete + 1)) is not None:
+            self._complete += 1
 
     def transactions(self, height: int) -> tuple[bytes, ...]:
         """Signed transactions of a chain block, in order. Raises NotFound."""
@@ -309,6 +330,7 @@ class ChainStore:
             (_RECEIPTS + height, codec.encode(tuple(receipt.encode_stored() for receipt in block.receipts))),
             (_UNDO + height, _encode_undo(undo)),
             (_CURSOR, block.cursor),
+            (_COMPLETE, _number(self._complete)),
         ]
         if header.height > RECENT_HEIGHTS:
             batch.append((_UNDO + _number(header.height - RECENT_HEIGHTS), None))
@@ -328,10 +350,6 @@ class ChainStore:
             for key, place in fresh.items()
         ]
 
-    def move_cursor(self, cursor: bytes) -> None:
-        """Records a commit that made no chain block. Not synced: losing it only means to replay it."""
-        self._db.write([(_CURSOR, cursor)], sync=False)
-
     def add_certificate(self, height: int, certificate: Certificate) -> bool:
         """Keeps the first certificate of a height; False when there is one already. Not synced: peers have it too."""
         key = _CERTIFICATE + _number(height)
@@ -339,6 +357,7 @@ class ChainStore:
             return False
         self._db.write([(key, certificate.encode())], sync=False)
         self._certified = max(self._certified, height)
+        self._extend_complete()
         return True
 
     def close(self) -> None:

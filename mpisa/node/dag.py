@@ -1,24 +1,25 @@
 """Walking a DAG of blocks: which blocks it has, which are missing, and its CAR stream. Iterative, bounded, never twice.
 
-Only DAG-PB blocks have links here; every other codec is a leaf. A block that many parents share is visited once, so a
-small DAG can't pretend to be a huge one.
+Only DAG-PB blocks have links here; every other codec is a leaf. A retrieval visits a block that many parents share
+once, so a small DAG can't pretend to be a huge one; a CAR stream repeats it, since its receiver then needs to
+remember none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from mpisa.primitives.cid import DAG_PB, Cid
+from mpisa.primitives.car_stream import MAX_PENDING_LINKS
+from mpisa.primitives.cid import DAG_PB, IDENTITY, Cid
 from mpisa.primitives.dag_pb import decode_node
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_DAG_BLOCKS = 1 << 20
 SCAN_MISSING = 4_096
 PIECE_BYTES = 1 << 20
+SMALLEST_COST = 256
+"""What a block counts at least, so that a piece of tiny blocks stays small too."""
 
 
 class Blocks(Protocol):
@@ -102,35 +103,25 @@ class Piece:
     missing: Cid | None
 
 
-def next_piece(store: Blocks, walk: Walk) -> Piece:
-    """The next blocks in depth-first order, about PIECE_BYTES of them. For a worker thread."""
+def next_piece(store: Blocks, stack: list[Cid]) -> Piece:
+    """The next blocks of a CAR stream, about PIECE_BYTES of them: depth first, each as often as it is linked.
+
+    For a worker thread. Raises Rejection(TOO_LARGE) when more links are pending than any honest DAG has.
+    """
     blocks: list[tuple[Cid, bytes]] = []
     size = 0
-    while walk.stack and size < PIECE_BYTES:
-        cid = walk.stack[-1]
-        if visit_name(cid) in walk.seen:
-            walk.stack.pop()
-            continue
+    while stack and size < PIECE_BYTES:
+        cid = stack[-1]
         try:
             data = store.get(cid)
         except NotFound:
             return Piece(tuple(blocks), cid)
-        walk.stack.pop()
-        walk.first_visit(cid)
-        walk.push(links_of(cid, data))
-        blocks.append((cid, data))
-        size += len(data)
+        stack.pop()
+        children = links_of(cid, data)
+        if len(stack) + len(children) > MAX_PENDING_LINKS:
+            raise Rejection(RejectionReason.TOO_LARGE, f"{cid} brings more than {MAX_PENDING_LINKS} links at once")
+        stack.extend(reversed(children))
+        if cid.digest_code != IDENTITY:
+            blocks.append((cid, data))
+        size += max(len(data), SMALLEST_COST)
     return Piece(tuple(blocks), None)
-
-
-def all_cids(store: Blocks, root: Cid) -> Iterator[Cid]:
-    """Every block of a DAG that is wholly here. Raises NotFound for the first that isn't."""
-    walk = Walk([root])
-    while walk.stack:
-        cid = walk.stack.pop()
-        if walk.first_visit(cid):
-            yield cid
-            if cid.codec == DAG_PB:
-                walk.push(links_of(cid, store.get(cid)))
-            elif not store.has(cid):
-                raise NotFound(f"block {cid} is not in this store")

@@ -9,7 +9,7 @@ network then disconnects its sender.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -107,7 +107,7 @@ class Links:
         self._store = store
         self._inbox = inbox
         self._verifier = verifier
-        self._requests: set[asyncio.Task[None]] = set()
+        self._requests: set[asyncio.Task[object]] = set()
         self.vertices_received = 0
         self.frames_rejected = 0
 
@@ -180,14 +180,14 @@ class Links:
     def request_range(self, to: AuthorityIndex, from_round: Round) -> None:
         """Asks in the background; a failure is left to the engine's timer."""
         if len(self._requests) < MAX_REQUESTS:
-            self._spawn(self._fetch_range(to, from_round), f"range from {to}")
+            self._spawn(self.fetch_range(to, from_round), f"range from {to}")
 
-    def _spawn(self, work: object, name: str) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work, name=name)
         self._requests.add(task)
         task.add_done_callback(self._finished)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[object]) -> None:
         self._requests.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("request failed", task=task.get_name(), exc_info=error)
@@ -203,14 +203,16 @@ class Links:
         if missing:
             self._inbox.post(AncestorsUnavailable(tuple(missing.values()), to))
 
-    async def _fetch_range(self, to: AuthorityIndex, from_round: Round) -> None:
+    async def fetch_range(self, to: AuthorityIndex, from_round: Round) -> bool:
+        """Asks for vertices from a round on and hands them in; False when nothing came."""
         try:
             vertices = await self._ask(to, RANGE, codec.encode(from_round), ANSWER_VERTICES)
         except MpisaError as error:
             log.info("range unavailable", authority=to, from_round=from_round, error=str(error))
-            return
+            return False
         for vertex in vertices:
             await self._inbox.offer(VertexReceived(to, vertex))
+        return bool(vertices)
 
     async def _ask(self, to: AuthorityIndex, kind: str, body: bytes, limit: int) -> list[Vertex]:
         answer = await self._network.authorities.request(self._peers[to], kind, body, timeout=REQUEST_TIMEOUT_S)

@@ -280,13 +280,13 @@ class Retriever:
     async def pieces(self, cid: Cid) -> AsyncIterator[tuple[tuple[Cid, bytes], ...]]:
         """All blocks of the DAG in depth-first order, in groups, while the missing ones still arrive."""
         shared = self._join(cid.require_supported())
-        walk = Walk([cid])
+        stack = [cid]
         try:
-            while walk.stack:
+            while stack:
                 stored = asyncio.create_task(shared.retrieval.stored())
                 try:
                     piece: Piece = await asyncio.get_running_loop().run_in_executor(
-                        self._environment.executor, next_piece, self._environment.store, walk
+                        self._environment.executor, next_piece, self._environment.store, stack
                     )
                     if piece.blocks:
                         yield piece.blocks

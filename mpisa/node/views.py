@@ -145,11 +145,12 @@ class StateProof:
 
 @dataclass(frozen=True, slots=True)
 class PinView:
-    """A pin: `kind` is "recursive" or "direct"."""
+    """A pin: `kind` is "recursive" or "direct", `reason` "user" or "publish"."""
 
     cid: Cid
     kind: str
     name: str
+    reason: str = "user"
 
 
 @dataclass(frozen=True, slots=True)

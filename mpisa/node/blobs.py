@@ -1,0 +1,213 @@
+"""Bytes by CID as the API uses them: put, get as CAR, look inside, pin. See `mpisa.node.facade.Blobs`.
+
+Whatever is missing here is fetched from peers first, hashed and durable before it is answered. A put or a complete
+retrieval makes this node a provider: announcements run behind the answer, a bounded number at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from mpisa.node.dag import links_of
+from mpisa.node.views import EntryView, EventKind, PinView, StatView
+from mpisa.primitives.car_stream import encode_car_header, encode_car_section
+from mpisa.primitives.cid import DAG_PB, Cid
+from mpisa.primitives.errors import MpisaError, NotFound
+from storage.pins import PinKind, PinReason
+from storage.reader import DagReader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Executor
+
+    from mpisa.node.events import EventHub
+    from mpisa.node.providers import Providers
+    from mpisa.node.publishing import Publishing
+    from mpisa.node.retrieval import Retriever
+    from mpisa.node.views import Retrieved
+    from storage.blockstore import BlockStore
+    from storage.importer import ImportResult
+    from storage.pins import PinStore
+
+MAX_ANNOUNCEMENTS = 1_024
+"""Announcements that wait for their turn; the oldest make room, since re-providing repeats them."""
+
+MAX_LISTED = 100_000
+MAX_LS_FETCHES = 64
+
+_T = TypeVar("_T")
+
+
+class BlobStore:
+    """See the module. Belongs to the loop; blocking work runs in `executor`."""
+
+    def __init__(
+        self,
+        store: BlockStore,
+        pins: PinStore,
+        publishing: Publishing,
+        retriever: Retriever,
+        providers: Providers,
+        events: EventHub,
+        executor: Executor,
+    ) -> None:
+        self._store = store
+        self._pins = pins
+        self._publishing = publishing
+        self._retriever = retriever
+        self._providers = providers
+        self._events = events
+        self._executor = executor
+        self._announcements: deque[Cid] = deque(maxlen=MAX_ANNOUNCEMENTS)
+        self._announce_wake = asyncio.Event()
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def put_stream(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        """One file. Durable and pinned on return. Raises UsageError, Rejection(TOO_LARGE), DiskFull."""
+        return await self._published(await self._publishing.put_stream(reader, profile))
+
+    async def put_tar(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        """A tar archive as a directory. Durable and pinned on return. Raises Rejection for a hostile one."""
+        return await self._published(await self._publishing.put_tar(reader, profile))
+
+    async def _published(self, result: ImportResult) -> ImportResult:
+        await self._pin(result.cid, PinKind.RECURSIVE, "", PinReason.PUBLISH)
+        self._announce(result.cid)
+        return result
+
+    def _announce(self, cid: Cid) -> None:
+        self._announcements.append(cid)
+        self._announce_wake.set()
+
+    async def announce(self) -> None:
+        """Announces what was put, one after another; runs until cancelled."""
+        while True:
+            while self._announcements:
+                await self._providers.announce(self._announcements.popleft())
+            self._announce_wake.clear()
+            await self._announce_wake.wait()
+
+    async def ensure(self, cid: Cid, *, progress: Callable[[int, int], None] | None = None) -> Retrieved:
+        """Make the whole DAG local. Raises NotFound with what was tried, IntegrityError, DiskFull."""
+        retrieved = await self._retriever.ensure(cid, progress)
+        if retrieved.fetched_blocks:
+            self._announce(cid)
+        return retrieved
+
+    async def block(self, cid: Cid) -> bytes:
+        """One block, fetched and stored when it isn't local. Raises NotFound."""
+        return await self._retriever.block(cid)
+
+    def local(self, cid: Cid) -> bytes | None:
+        """The block when this node holds it. Blocks the calling thread for the read."""
+        try:
+            return self._store.get(cid)
+        except NotFound:
+            return None
+
+    async def car(self, cid: Cid) -> AsyncIterator[bytes]:
+        """CARv1 of the whole DAG: depth first, a block as often as it is linked. Raises as ensure, also midway."""
+        first = True
+        async for blocks in self._retriever.pieces(cid):
+            parts = [encode_car_header((cid,))] if first else []
+            first = False
+            for block_cid, data in blocks:
+                parts.append(encode_car_section(block_cid, len(data)))
+                parts.append(data)
+            yield b"".join(parts)
+
+    async def stat(self, cid: Cid) -> StatView:
+        """What a CID is, from its root block."""
+        local = await self._run(lambda: self._store.has(cid.require_supported()))
+        await self._retriever.block(cid)
+        found = await self._run(lambda: DagReader(self._store.get).stat(cid))
+        return StatView(cid, found.kind, found.size, found.dag_size, found.links, local)
+
+    async def ls(self, cid: Cid) -> tuple[EntryView, ...]:
+        """A directory's entries. Raises UsageError when the CID is none."""
+        await self._retriever.block(cid)
+        while True:
+            missing = await self._run(lambda: self._missing_for_ls(cid))
+            if not missing:
+                break
+            await asyncio.gather(*(self._retriever.block(child) for child in missing))
+        found = await self._run(lambda: list(DagReader(self._store.get).ls(cid)))
+        return tuple(EntryView(entry.name, entry.cid, entry.kind, entry.size) for entry in found[:MAX_LISTED])
+
+    def _missing_for_ls(self, cid: Cid) -> list[Cid]:
+        """Blocks that listing needs and that aren't here: shards and the root blocks of entries."""
+        reader = DagReader(self._store.get)
+        missing: list[Cid] = []
+        try:
+            for entry in reader.entries(cid):
+                if entry.cid.codec == DAG_PB and not self._store.has(entry.cid):
+                    missing.append(entry.cid)
+                    if len(missing) == MAX_LS_FETCHES:
+                        break
+        except NotFound:  # a shard of the directory itself is missing: its siblings may be as well
+            return [child for child in self._shards(cid) if not self._store.has(child)][:MAX_LS_FETCHES]
+        return missing
+
+    def _shards(self, cid: Cid) -> list[Cid]:
+        found, stack = [], [cid]
+        while stack and len(found) < MAX_LISTED:
+            current = stack.pop()
+            found.append(current)
+            if self._store.has(current):
+                stack.extend(child for child in links_of(current, self._store.get(current)) if child.codec == DAG_PB)
+        return found
+
+    async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView:
+        """Make the DAG (or the one block) local, then keep it. Raises as ensure."""
+        if recursive:
+            await self.ensure(cid)
+        else:
+            await self._retriever.block(cid)
+        kind = PinKind.RECURSIVE if recursive else PinKind.DIRECT
+        return await self._pin(cid, kind, name, PinReason.USER)
+
+    async def _pin(self, cid: Cid, kind: PinKind, name: str, reason: PinReason) -> PinView:
+        pin = await self._run(lambda: self._pins.pin(cid, kind, name=name, reason=reason))
+        self._events.publish(EventKind.PIN, {"cid": str(cid), "kind": kind.value, "pinned": True})
+        return PinView(pin.cid, pin.kind.value, pin.name, pin.reason.value)
+
+    async def unpin(self, cid: Cid) -> None:
+        """Keep it no longer, whatever it was pinned for. Raises NotFound when it isn't pinned."""
+        await self._run(lambda: self._pins.unpin(cid))
+        self._events.publish(EventKind.PIN, {"cid": str(cid), "pinned": False})
+
+    def pins(self) -> tuple[PinView, ...]:
+        """All pins, in the order of their multihashes."""
+        return tuple(PinView(pin.cid, pin.kind.value, pin.name, pin.reason.value) for pin in self._pins.list())
+
+
+class LocalBlocks:
+    """What the peer port serves from: local blocks only, damage looks like absence to a stranger but is remembered."""
+
+    def __init__(self, store: BlockStore, on_damage: Callable[[MpisaError], None]) -> None:
+        self._store = store
+        self._on_damage = on_damage
+
+    def get(self, cid: Cid) -> bytes | None:
+        """The block's bytes, or None. Thread-safe."""
+        try:
+            return self._store.get(cid)
+        except NotFound:
+            return None
+        except MpisaError as error:
+            self._on_damage(error)
+            return None
+
+    def size_of(self, cid: Cid) -> int | None:
+        """The block's length, or None. Thread-safe."""
+        try:
+            return self._store.size_of(cid)
+        except NotFound:
+            return None
+        except MpisaError as error:
+            self._on_damage(error)
+            return None

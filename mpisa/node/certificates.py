@@ -1,0 +1,111 @@
+"""Certificates that this node lacks, asked for from peers.
+
+A certificate is written without a sync and made from signatures that are sent once: after a power cut or a long
+catch-up some heights below the latest certified one may lack theirs. Whoever has one answers the request
+`certificates`; each is verified against our own header before it is kept. This task sleeps until there is something
+to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mpisa.primitives import codec
+from mpisa.primitives.errors import MpisaError
+from mpisa.primitives.header import Certificate, verify_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mpisa.network.ports import Network, PeerId
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.primitives.header import ValidatorSet
+
+CERTIFICATES = "certificates"
+MAX_HEIGHTS = 256
+MAX_CERTIFICATE_BYTES = 32 << 10
+REQUEST_TIMEOUT_S = 5.0
+SETTLE_S = 1.0
+"""How long signatures on their way are waited for before anybody is asked."""
+
+RETRY_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class CertificateKeeper:
+    """See the module. Belongs to the loop."""
+
+    def __init__(
+        self, network: Network, store: ChainStore, validators: ValidatorSet, on_added: Callable[[int], None]
+    ) -> None:
+        self._network = network
+        self._store = store
+        self._validators = validators
+        self._on_added = on_added
+        self._gap = asyncio.Event()
+
+    def attach(self) -> None:
+        """Answers peers from now on."""
+        self._network.authorities.set_request_handler(CERTIFICATES, self._answer)
+
+    def look(self) -> None:
+        """Call when something was certified: wakes the task when heights below lack certificates."""
+        if self._store.complete_height < self._store.certified_height:
+            self._gap.set()
+
+    async def _answer(self, peer: PeerId, body: bytes) -> bytes:
+        heights = _read_heights(body)
+        found = [(height, self._store.certificate(height)) for height in heights]
+        return codec.encode(
+            tuple((height, certificate.encode()) for height, certificate in found if certificate is not None)
+        )
+
+    async def run(self) -> None:
+        """Fills gaps until cancelled."""
+        self.look()
+        while True:
+            await self._gap.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._gap.clear()
+            if await self._fill():
+                continue
+            await asyncio.sleep(RETRY_S)
+            self.look()
+
+    async def _fill(self) -> bool:
+        """Whether no gap is left."""
+        for info in self._network.peers():
+            missing = self._store.missing_certificates(MAX_HEIGHTS)
+            if not missing:
+                return True
+            try:
+                await self._ask(info.peer_id, missing)
+            except MpisaError as error:
+                log.info("no certificates", peer=info.peer_id, error=str(error))
+        return not self._store.missing_certificates(1)
+
+    async def _ask(self, peer: PeerId, heights: Sequence[int]) -> None:
+        answer = await self._network.authorities.request(
+            peer, CERTIFICATES, codec.encode(tuple(heights)), timeout=REQUEST_TIMEOUT_S
+        )
+        value = codec.decode(answer, max_bytes=MAX_HEIGHTS * MAX_CERTIFICATE_BYTES, max_depth=2)
+        for item in codec.expect_tuple(value, "certificates", MAX_HEIGHTS):
+            fields = codec.expect_tuple(item, "certificate", length=2)
+            height = codec.expect_int(fields[0], "height", 1, (1 << 53) - 1)
+            if height in heights:
+                certificate = Certificate.decode(
+                    codec.expect_bytes(fields[1], "certificate", max_length=MAX_CERTIFICATE_BYTES)
+                )
+                verify_certificate(self._store.header(height), certificate, self._validators)
+                if self._store.add_certificate(height, certificate):
+                    self._on_added(height)
+
+
+def _read_heights(body: bytes) -> list[int]:
+    value = codec.decode(body, max_bytes=16 * MAX_HEIGHTS, max_depth=1)
+    items = codec.expect_tuple(value, "heights", MAX_HEIGHTS)
+    return [codec.expect_int(item, "height", 1, (1 << 53) - 1) for item in items]

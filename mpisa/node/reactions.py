@@ -1,0 +1,129 @@
+"""What follows in the node from what the engine decided: waiters, the store of certificates, events, halts.
+
+This is the `ordering.Ledger` of a running node; everything here returns at once. A certificate for another header
+than the one this node executed means that this node is wrong or a quorum is: it halts, keeps serving what it has, and
+says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mpisa.node.views import EventKind
+from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.receipt import ReceiptStatus
+
+if TYPE_CHECKING:
+    from consensus.events import Certified, EvidenceFound, Halt
+    from mpisa.node.certificates import CertificateKeeper
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.node.events import EventHub
+    from mpisa.node.execution import Outcome
+    from mpisa.node.submission import Submissions
+    from mpisa.primitives.errors import DiskFull
+
+log = structlog.get_logger(__name__)
+
+
+class Reactions:
+    """See the module."""
+
+    def __init__(
+        self, store: ChainStore, submissions: Submissions, events: EventHub, certificates: CertificateKeeper
+    ) -> None:
+        self._store = store
+        self._submissions = submissions
+        self._events = events
+        self._certificates = certificates
+        self.halt_reason: str | None = None
+        self.disk_error: str | None = None
+
+    def take_payload(self, round_number: int, max_bytes: int) -> bytes:
+        return b"" if self.halt_reason else self._submissions.take_payload(round_number, max_bytes)
+
+    def lapsed(self, payload: bytes) -> None:
+        self._submissions.lapsed(payload)
+
+    def executed(self, outcome: Outcome) -> None:
+        """A chain block is durable."""
+        block = outcome.block
+        height, block_hash = block.header.height, outcome.event.header_hash.hex()
+        self._submissions.executed(block)
+        self._events.publish(
+            EventKind.BLOCK,
+            {
+                "height": height,
+                "hash": block_hash,
+                "state_root": block.header.state_root.hex(),
+                "time_ms": block.header.time_ms,
+                "transactions": len(block.transactions),
+            },
+        )
+        for index, receipt in enumerate(block.receipts):
+            applied = receipt.status is ReceiptStatus.APPLIED
+            self._events.publish(
+                EventKind.TRANSACTION,
+                {
+                    "hash": receipt.tx_hash.hex(),
+                    "height": height,
+                    "index": index,
+                    "status": "applied" if applied else "rejected",
+                    "reason": None if receipt.reason is None else receipt.reason.value,
+                },
+            )
+        log.info("executed", height=height, hash=block_hash, transactions=len(block.transactions))
+
+    def certified(self, event: Certified) -> None:
+        """A quorum signed a header."""
+        if event.header_hash != self._store.hash_at(event.height):
+            self._halt(
+                f"a quorum certified another header at height {event.height} than this node executed: "
+                f"{event.header_hash.hex()} instead of {self._store.hash_at(event.height).hex()}"
+            )
+            return
+        if self._store.add_certificate(event.height, event.certificate):
+            self.certificate_added(event.height)
+        self._certificates.look()
+
+    def certificate_added(self, height: int) -> None:
+        """A certificate is kept now, whoever made it."""
+        self._submissions.certified(self._store.certified_height)
+        self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
+        log.info("certified", height=height)
+
+    def evidence(self, event: EvidenceFound) -> None:
+        """An authority equivocated."""
+        log.error("an authority equivocated", authority=event.author, round=event.round)
+
+    def halted(self, event: Halt) -> None:
+        """A quorum assumption is broken."""
+        log.error("evidence of the halt", evidence=event.evidence.hex()[:4096])
+        self._halt(event.reason)
+
+    def _halt(self, reason: str) -> None:
+        self.halt_reason = reason
+        log.error("halted", reason=reason)
+        self._submissions.stop_intake(
+            Rejection(
+                RejectionReason.SAFE_HALT, f"the node has halted: {reason}", hint="nothing is lost: tell its operator"
+            )
+        )
+        self._events.publish(EventKind.HALT, {"reason": reason})
+
+    def disk_full(self, error: DiskFull) -> None:
+        """Nothing can be written: take nothing until something can."""
+        if self.disk_error is None:
+            log.error("disk full", error=str(error))
+            self._events.publish(EventKind.HALT, {"reason": error.message})
+            if self.halt_reason is None:
+                self._submissions.stop_intake(error)
+        self.disk_error = error.message
+
+    def disk_has_space(self) -> None:
+        """Writing works again."""
+        self.disk_error = None
+        log.info("the disk has space again")
+        if self.halt_reason is None:
+            self._submissions.open_intake()
