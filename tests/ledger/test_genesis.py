@@ -1,0 +1,153 @@
+"""Genesis: one text, one hash, a state that is never empty, and messages that name what is wrong."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from mpisa.ledger.genesis import genesis_header, genesis_state
+from mpisa.ledger.parameters import read_parameters
+from mpisa.ledger.validators import read_validator_set, read_validators
+from mpisa.primitives import digest, merkle
+from mpisa.primitives.errors import IntegrityError, Rejection
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.state_keys import validator_key
+
+
+@pytest.fixture
+def genesis(chain):
+    parameters = ChainParameters(
+        faucet_limit=5, reserved_handles=("admin", "mpisa"), consensus=(("gc_depth", 60), ("idle_delay_ms", 1_000))
+    )
+    return replace(chain.genesis, parameters=parameters)
+
+
+def test_the_document_comes_back_from_its_text(genesis):
+    assert Genesis.from_json(genesis.to_json()) == genesis
+    assert Genesis.from_document(json.loads(genesis.to_json())) == genesis
+
+
+def test_its_hash_is_that_of_the_file(genesis):
+    text = genesis.to_json()
+    assert genesis.hash == hashlib.sha256(text.encode()).digest()
+    assert genesis.chain_hash == digest.chain_hash("test-chain", genesis.hash)
+    assert text.isascii()
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    "respell", [str.strip, lambda text: text.replace("  ", " "), lambda text: text.replace('"a', '"\\u0061', 1)]
+)
+def test_another_spelling_is_refused(genesis, respell):
+    with pytest.raises(Rejection) as refusal:
+        Genesis.from_json(respell(genesis.to_json()))
+    assert str(refusal.value) == (
+        "not-canonical: genesis: the text isn't the document's one spelling "
+        "(sorted keys, two spaces, ASCII, final newline)"
+    )
+    assert refusal.value.hint == "a genesis file that was edited or formatted is another chain's: fetch the original"
+
+
+def test_state_and_header_of_height_zero(genesis):
+    state = genesis_state(genesis)
+    header = genesis_header(genesis)
+    assert list(state) == sorted(state)
+    assert (header.height, header.epoch, header.time_ms) == (0, 0, genesis.time_ms)
+    assert header.chain_hash == genesis.chain_hash
+    assert header.state_root == merkle.map_root(state) != bytes(32)
+    assert header.validators_hash == genesis.validator_set.hash
+    assert not header.closes_epoch
+    assert read_parameters(state) == genesis.parameters
+    assert read_validators(state) == genesis.validators
+    assert read_validator_set(state) == genesis.validator_set
+
+
+def test_a_genesis_without_accounts_still_has_a_state(genesis):
+    assert len(genesis_state(replace(genesis, accounts=()))) == 3
+
+
+def test_a_missing_validator_entry_is_damage(genesis):
+    state = genesis_state(genesis)
+    del state[validator_key(genesis.validators[0].address)]
+    with pytest.raises(IntegrityError, match=r"^the state is damaged: it holds no entry for validator 0x[0-9a-f]{40}$"):
+        read_validators(state)
+
+
+def changed(document, path, value):
+    *parents, last = path
+    target = document
+    for step in parents:
+        target = target[step]
+    if value is KeyError:
+        del target[last]
+    else:
+        target[last] = value
+    return document
+
+
+VALIDATOR = ("validators", 0)
+U64_RANGE = "an integer from 0 to 18446744073709551615"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("version",), 2, "version: expected 1, got 2"),
+        (("chain_id",), KeyError, "genesis: missing ['chain_id'], unknown []"),
+        (("surprise",), 1, "genesis: missing [], unknown ['surprise']"),
+        (("time_ms",), 1.5, f"time_ms: expected {U64_RANGE}, got 1.5"),
+        (("time_ms",), True, f"time_ms: expected {U64_RANGE}, got True"),
+        (("validators",), [], "validators: expected 1 to 256 items, got 0"),
+        (("validators",), {}, "validators: expected a list, got dict"),
+        ((*VALIDATOR, "power"), 0, "validators[0].power: expected an integer from 1 to 72057594037927935, got 0"),
+        ((*VALIDATOR, "consensus_key"), "00", "validators[0].consensus_key: expected 32 to 32 bytes, got 1"),
+        ((*VALIDATOR, "consensus_key"), "zz", "validators[0].consensus_key: expected lower-case hex digits, got 'zz'"),
+        ((*VALIDATOR, "proof"), "AA", "validators[0].proof: expected lower-case hex digits without spaces, got 'AA'"),
+        ((*VALIDATOR, "address"), "0x12", "bad-address: expected 0x and 40 hex digits, got '0x12'"),
+        (("accounts", 0, "balance"), -1, f"accounts[0].balance: expected {U64_RANGE}, got -1"),
+        (("accounts", 0, "address"), "0x" + "00" * 20, None),
+        (("parameters", "consensus"), {"a": "1"}, f"parameters.consensus.a: expected {U64_RANGE}, got '1'"),
+        (
+            ("parameters", "reserved_handles"),
+            ["b", "a"],
+            "parameters.reserved_handles: expected ascending order, each once",
+        ),
+        (("parameters", "faucet_limit"), None, f"parameters.faucet_limit: expected {U64_RANGE}, got None"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(genesis, path, value, message):
+    if message is None:
+        message = f"accounts[0].public_key: its address is 0x{genesis.accounts[0].address.hex()}"
+    if not message.startswith("bad-address"):
+        message = f"bad-genesis: genesis: {message}"
+    with pytest.raises(Rejection) as refusal:
+        Genesis.from_document(changed(json.loads(genesis.to_json()), path, value))
+    assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1e999999"])
+def test_hostile_text_is_refused(text):
+    with pytest.raises(Rejection):
+        Genesis.from_json(text)
+
+
+def test_order_and_uniqueness_are_required(genesis):
+    first = genesis.validators[0]
+    twin = GenesisValidator("v2", first.address, 1, bytes(32), "p2")
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: validators: expected ascending order, each once$"):
+        genesis_state(replace(genesis, validators=(first, twin)))
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: accounts: expected ascending order, each once$"):
+        genesis_state(replace(genesis, accounts=tuple(reversed(genesis.accounts))))
+    same_peer = replace(first, address=bytes([255]) * 20, name="v2", consensus_key=bytes(32))
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: validators.peer_id: expected each once$"):
+        replace(genesis, validators=(first, same_peer)).validate()
+
+
+def test_parameters_come_back_from_their_bytes(genesis):
+    assert ChainParameters.decode(genesis.parameters.encode()) == genesis.parameters
+
+
+def test_an_account_without_a_key_shows_it_first(genesis):
+    bare = replace(genesis, accounts=(GenesisAccount(genesis.accounts[0].address, 7),))
+    assert Genesis.from_json(bare.to_json()) == bare
