@@ -83,6 +83,6 @@ def report(name: str, pid: int | None, running: bool, api: str) -> NodeReport:
         height=head.get("height"),
         ordered_height=head.get("ordered_height"),
         state_root=head.get("state_root"),
-        peers=len(listed) if isinstance(listed, list) else None,
+        peers=sum(peer.get("connected", True) for peer in listed) if isinstance(listed, list) else None,
         reasons=state.reasons,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mpisa.cli.commands import group
-from mpisa.cli.render import emit, fields, hint, note, progress, size, table
+from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
 from mpisa.cli.settings import current
 from mpisa.primitives.errors import IntegrityError, NotFound, UsageError
 
@@ -96,8 +95,7 @@ def run() -> None:
     note(f"starting the node of {home}; Ctrl-C stops it")
     from mpisa.cli.serve import serve_node
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    serve_node(home)
+    serve_node(home, lambda url: emit_line({"api": url, "home": str(home)}, f"serving on {url}"))
 
 
 @node.command("status", examples=("mpisa node status", "mpisa node status --endpoint http://127.0.0.1:8480 --json"))

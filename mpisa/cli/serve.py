@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -17,7 +18,7 @@ from mpisa.node.node import Node
 from mpisa.primitives.errors import MpisaError
 
 
-async def _serve(home: Path) -> None:
+async def _serve(home: Path, started: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -26,7 +27,7 @@ async def _serve(home: Path) -> None:
     server = ApiServer(node)
     await node.start()
     try:
-        await server.start()
+        started(await server.start())
         try:
             await stop.wait()
         finally:
@@ -35,16 +36,16 @@ async def _serve(home: Path) -> None:
         await node.stop()
 
 
-def serve_node(home: Path) -> None:
-    """Run the node of `home` until a signal ends it, cleanly. Raises MpisaError when it can't start."""
+def serve_node(home: Path, started: Callable[[str], None]) -> None:
+    """Run the node of `home` until a signal ends it, cleanly; `started` gets its URL. Raises MpisaError."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(home))
+        runner.run(_serve(home, started))
 
 
 def serve_forked(home: Path) -> None:
     """The same as the root of a forked process: a known failure is one line on stderr, not a traceback."""
     try:
-        serve_node(home)
+        serve_node(home, lambda _url: None)
     except MpisaError as error:
         print(f"error: {error}", file=sys.stderr)
         if error.hint:
