@@ -5,13 +5,15 @@ never pass for another's. Tags are plain lower-case words; the trailing 1 is the
 """
 
 import hashlib
-from functools import cache
+from functools import lru_cache
+from typing import Final
 
-DIGEST_BYTES = 32
-ZERO_DIGEST = bytes(DIGEST_BYTES)
+DIGEST_BYTES: Final = 32
+ZERO_DIGEST: Final = bytes(DIGEST_BYTES)
+_MAX_CACHED_TAGS: Final = 64
 
 
-@cache
+@lru_cache(maxsize=_MAX_CACHED_TAGS)
 def tag_prefix(tag: str) -> bytes:
     """The bytes `MPISA/<tag>/1\\0` that open everything hashed or signed for the purpose `tag`."""
     return b"MPISA/" + tag.encode("ascii") + b"/1\0"

@@ -5,6 +5,7 @@ stable kebab-case word that the HTTP API and `--json` output carry. Exit codes: 
 3 not found, 4 denied, 5 integrity, 6 unreachable, 7 timed out.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar
 
@@ -174,5 +175,9 @@ class Rejection(MpisaError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type["Rejection"], tuple[RejectionReason, str]]:
-        return (Rejection, (self.reason, self.detail))
+    def __reduce__(self) -> tuple[Callable[..., "Rejection"], tuple[RejectionReason, str, str | None]]:
+        return (_rebuild, (self.reason, self.detail, self.hint))
+
+
+def _rebuild(reason: RejectionReason, detail: str, hint: str | None) -> Rejection:
+    return Rejection(reason, detail, hint=hint)
