@@ -116,6 +116,17 @@ def disk_error(error: OSError, path: Path) -> DiskFull:
     )
 
 
+def make_directory(path: Path) -> None:
+    """Create a directory and those above it, each durably. Raises OSError."""
+    missing = [path]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for directory in reversed(missing):
+        if not directory.is_dir():
+            directory.mkdir(exist_ok=True)
+            OsFiles().sync_directory(directory.parent)
+
+
 class DirectoryLock:
     """An exclusive lock on a directory, held by this process until released or dead. Raises StoreBusy."""
 

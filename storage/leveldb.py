@@ -17,6 +17,7 @@ from typing import Any
 import plyvel
 
 from mpisa.primitives.errors import DiskFull, NotReady, StoreBusy, StoreDamaged
+from storage.files import make_directory
 
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 CACHE_BYTES = 8 * 1024 * 1024
@@ -39,7 +40,10 @@ class Database:
         self._broken = False
         if path.is_dir() and any(path.glob("MANIFEST-*")) and not (path / "CURRENT").is_file():
             raise StoreDamaged(f"{what} {path}: the file CURRENT is missing", hint=REPAIR_HINT)
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            make_directory(path)
+        except OSError as error:
+            raise self._full(error) from None
         self._db: Any = self._open()
 
     @property

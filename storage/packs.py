@@ -26,7 +26,7 @@ from storage.blockstore import (
     quota_exceeded,
 )
 from storage.check import quarantine_damage, verify_packs
-from storage.files import DirectoryLock, FileLayer, OsFiles, PackFiles, disk_error
+from storage.files import DirectoryLock, FileLayer, OsFiles, PackFiles, disk_error, make_directory
 from storage.index import BlockIndex, Checkpoint, Entry
 from storage.leveldb import REPAIR_HINT, remove_database
 from storage.pack_writer import MAX_PACK_BYTES, PackWriter
@@ -105,7 +105,7 @@ class DiskBlockStore:
     ) -> "DiskBlockStore":
         lock: DirectoryLock | None = None
         try:
-            (path / "packs").mkdir(parents=True, exist_ok=True)
+            make_directory(path / "packs")
             lock = DirectoryLock(path)
             packs = PackFiles(path / "packs", files or OsFiles())
             index, tail, rebuilt = _open_index(path / "index", packs, on_damage)

@@ -1,0 +1,246 @@
+"""Reading trees of blocks: what a CID is, what a directory holds, ranges of files, the walk that a CAR stream follows.
+
+`DagReader` works over any `get(cid) -> block` whose bytes match the CID: a block store, or one that fetches. Nothing
+here recurses; depth and breadth are bounded. Sizes that nodes claim are checked against what lies below.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mpisa.primitives.car_stream import MAX_FILE_DEPTH, MAX_PENDING_LINKS, MAX_SHARD_DEPTH, MAX_TREE_DEPTH
+from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
+from mpisa.primitives.dag_pb import decode_node
+from mpisa.primitives.errors import IntegrityError, NotFound, Rejection, RejectionReason, UsageError
+from mpisa.primitives.unixfs_tree import (
+    Content,
+    DirectoryContent,
+    Entry,
+    FileContent,
+    FilePart,
+    ShardContent,
+    SymlinkContent,
+    read_block,
+)
+from storage.directory import name_hash
+
+Get = Callable[[Cid], bytes]
+
+
+class Kind(StrEnum):
+    """What a CID can be; the words that the API and the command line use."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A file, directory or symlink. `size`: bytes of content (0 for directories, the target's for symlinks).
+
+    `dag_size`: bytes of all blocks as the root claims it; `links`: links of the root block; `target`: of a symlink.
+    """
+
+    cid: Cid
+    kind: Kind
+    size: int
+    dag_size: int
+    links: int
+    sharded: bool = False
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A name in a directory, what it is, its bytes (files: content; directories: all blocks) and its CID."""
+
+    name: str
+    cid: Cid
+    kind: Kind
+    size: int
+    dag_size: int
+
+
+class DagReader:
+    """Reads UnixFS trees. Raises what `get` raises, and Rejection or IntegrityError for blocks that make no sense."""
+
+    def __init__(self, get: Get) -> None:
+        self._get = get
+
+    def content(self, cid: Cid) -> Content:
+        """What a block says. Raises Rejection that names the block."""
+        return _content(cid, self._block(cid))
+
+    def stat(self, cid: Cid) -> Stat:
+        """What the CID is; reads its root block only."""
+        block = self._block(cid)
+        content = _content(cid, block)
+        links = decode_node(block).links if cid.codec == DAG_PB else ()
+        dag_size = len(block) + sum(link.tsize for link in links)
+        if isinstance(content, FileContent):
+            return Stat(cid, Kind.FILE, content.size, dag_size, len(links))
+        if isinstance(content, SymlinkContent):
+            size = len(content.target.encode())
+            return Stat(cid, Kind.SYMLINK, size, dag_size, len(links), target=content.target)
+        return Stat(cid, Kind.DIRECTORY, 0, dag_size, len(links), sharded=isinstance(content, ShardContent))
+
+    def entries(self, cid: Cid) -> Iterator[Entry]:
+        """The names of a directory, in the order of its blocks. Raises UsageError when it is none."""
+        stack: list[tuple[Cid, int]] = [(cid, 0)]
+        names: set[str] = set()
+        while stack:
+            current, depth = stack.pop()
+            content = self.content(current)
+            if isinstance(content, DirectoryContent) and depth == 0:
+                yield from content.entries
+                return
+            if not isinstance(content, ShardContent):
+                if depth == 0:
+                    raise UsageError(f"{cid} is not a directory")
+                raise Rejection(RejectionReason.MALFORMED, f"block {current}: expected a directory shard")
+            if depth == MAX_SHARD_DEPTH:
+                raise Rejection(RejectionReason.TOO_DEEP, f"block {current}: directory with more than {depth} levels")
+            stack += [(item.cid, depth + 1) for item in reversed(content.items) if not isinstance(item, Entry)]
+            for item in content.items:
+                if isinstance(item, Entry):
+                    _remember(names, item.name, current)
+                    yield item
+
+    def ls(self, cid: Cid) -> Iterator[DirectoryEntry]:
+        """The entries of a directory with kind and size; reads the root block of each entry that is not raw."""
+        for entry in self.entries(cid):
+            if entry.cid.codec == RAW:
+                size = len(entry.cid.digest) if entry.cid.digest_code == IDENTITY else entry.dag_size
+                yield DirectoryEntry(entry.name, entry.cid, Kind.FILE, size, entry.dag_size)
+                continue
+            found = self.stat(entry.cid)
+            size = found.dag_size if found.kind == Kind.DIRECTORY else found.size
+            yield DirectoryEntry(entry.name, entry.cid, found.kind, size, found.dag_size)
+
+    def resolve(self, cid: Cid, path: str) -> Cid:
+        """The CID at a path below a directory; symlinks are not followed. Raises NotFound that names the part."""
+        current = cid
+        parts = [part for part in path.split("/") if part]
+        if len(parts) > MAX_TREE_DEPTH:
+            raise UsageError(f"a path of {len(parts)} parts, at most {MAX_TREE_DEPTH}")
+        for index, part in enumerate(parts):
+            found = self._child(current, part)
+            if found is None:
+                above = "/".join([str(cid), *parts[:index]])
+                raise NotFound(f"there is no {part!r} in {above}")
+            current = found
+        return current
+
+    def read_file(self, cid: Cid, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """A file's bytes from `offset`, `length` of them or to the end; reads no block outside the range.
+
+        Raises UsageError when the CID is no file or the range lies outside of it.
+        """
+        content = self.content(cid)
+        if not isinstance(content, FileContent):
+            raise UsageError(f"{cid} is not a file")
+        end = content.size if length is None else offset + length
+        if not 0 <= offset <= end <= content.size:
+            raise UsageError(f"bytes {offset} to {end} lie outside of {cid}, which has {content.size}")
+        return self._range(cid, content, offset, end)
+
+    def walk(self, cid: Cid, *, duplicates: bool = True) -> Iterator[tuple[Cid, bytes]]:
+        """All blocks below a CID, each before those it links to, in the order of the links: that of a CAR stream.
+
+        With `duplicates` a block comes as often as it is linked, so that a receiver needs to remember none; without,
+        once. Identity CIDs are left out. Links of any dag-pb block are followed, files or not.
+        """
+        stack: list[tuple[Cid, int]] = [(cid, 0)]
+        seen: set[bytes] = set()
+        while stack:
+            current, depth = stack.pop()
+            if not duplicates:
+                if current.to_bytes() in seen:
+                    continue
+                _remember_block(seen, current)
+            block = self._block(current)
+            if current.digest_code != IDENTITY:
+                yield current, block
+            if current.codec != DAG_PB:
+                continue
+            if depth == MAX_TREE_DEPTH + MAX_FILE_DEPTH:
+                raise Rejection(RejectionReason.TOO_DEEP, f"block {current} lies more than {depth} levels deep")
+            links = decode_node(block).links
+            if len(stack) + len(links) > MAX_PENDING_LINKS:
+                raise Rejection(
+                    RejectionReason.TOO_LARGE, f"{cid} links to more than {MAX_PENDING_LINKS} blocks at once"
+                )
+            stack += [(Cid.from_bytes(link.hash).require_supported(), depth + 1) for link in reversed(links)]
+
+    def _block(self, cid: Cid) -> bytes:
+        return cid.digest if cid.digest_code == IDENTITY else self._get(cid)
+
+    def _child(self, cid: Cid, name: str) -> Cid | None:
+        """The entry of that name; in a sharded directory only the shards on its path are read."""
+        slots = name_hash(name)
+        current = cid
+        for depth in range(MAX_SHARD_DEPTH):
+            content = self.content(current)
+            if isinstance(content, DirectoryContent):
+                return next((entry.cid for entry in content.entries if entry.name == name), None)
+            if not isinstance(content, ShardContent):
+                raise NotFound(f"{cid} is not a directory, so there is no {name!r} in it")
+            if slots[depth] not in content.slots:
+                return None
+            item = content.items[content.slots.index(slots[depth])]
+            if isinstance(item, Entry):
+                return item.cid if item.name == name else None
+            current = item.cid
+        raise Rejection(RejectionReason.TOO_DEEP, f"{cid} is a directory with more than {MAX_SHARD_DEPTH} levels")
+
+    def _range(self, cid: Cid, root: FileContent, start: int, end: int) -> Iterator[bytes]:
+        stack: list[tuple[FileContent | FilePart, int, int]] = [(root, 0, 0)]
+        while stack:
+            item, position, depth = stack.pop()
+            if position >= end or (position + item.size <= start and item is not root):
+                continue
+            if isinstance(item, FilePart):
+                item = self._part(item, depth)
+            first, last = max(start - position, 0), min(end - position, len(item.data))
+            if first < last:
+                yield item.data if last - first == len(item.data) else item.data[first:last]
+            position += len(item.data)
+            following: list[tuple[FileContent | FilePart, int, int]] = []
+            for part in item.parts:
+                following.append((part, position, depth + 1))
+                position += part.size
+            stack += reversed(following)
+
+    def _part(self, part: FilePart, depth: int) -> FileContent:
+        if depth > MAX_FILE_DEPTH:
+            raise Rejection(RejectionReason.TOO_DEEP, f"block {part.cid} lies more than {MAX_FILE_DEPTH} levels deep")
+        content = self.content(part.cid)
+        if not isinstance(content, FileContent):
+            raise IntegrityError(f"block {part.cid} is part of a file, but holds no file")
+        if content.size != part.size:
+            raise IntegrityError(
+                f"block {part.cid} holds {content.size} bytes of a file, its parent claims {part.size}"
+            )
+        return content
+
+
+def _content(cid: Cid, block: bytes) -> Content:
+    try:
+        return read_block(cid, block)
+    except Rejection as error:
+        raise Rejection(error.reason, f"block {cid}: {error.detail}") from None
+
+
+def _remember(names: set[str], name: str, shard: Cid) -> None:
+    if name in names:
+        raise Rejection(RejectionReason.DUPLICATE, f"block {shard}: directory with the name {name!r} twice")
+    if len(names) == MAX_PENDING_LINKS:
+        raise Rejection(RejectionReason.TOO_LARGE, f"block {shard}: directory of more than {MAX_PENDING_LINKS} entries")
+    names.add(name)
+
+
+def _remember_block(seen: set[bytes], cid: Cid) -> None:
+    if len(seen) == MAX_PENDING_LINKS:
+        raise Rejection(RejectionReason.TOO_LARGE, f"more than {MAX_PENDING_LINKS} different blocks in one tree")
+    seen.add(cid.to_bytes())
