@@ -66,7 +66,7 @@ _HUB: Final = "huggingface"
 class Draft:
     """What a path looks like: `size` in bytes over `files` regular files; `skipped` entries were no regular files.
 
-    None (or no inputs) means that the files don't say. `truncated`: there were more than MAX_FILES entries.
+    None (or no inputs) means that the files don't say. `truncated`: there were more entries than the bound.
     """
 
     kind: ArtefactKind | None
@@ -93,7 +93,7 @@ class _Entry:
         return self.path.suffix.lower()
 
 
-def draft_record(path: Path) -> Draft:
+def draft_record(path: Path, *, max_files: int = MAX_FILES) -> Draft:
     """Look at a file or directory. Raises NotFound, and UsageError for what is neither."""
     try:
         mode = path.lstat().st_mode
@@ -104,15 +104,15 @@ def draft_record(path: Path) -> Draft:
         return Draft(_guess_kind([entry]), entry.size, _guess_media_type(entry), None, (), 1)
     if not stat.S_ISDIR(mode):
         raise UsageError(f"{path}: expected a regular file or a directory", hint="give the target of a link itself")
-    return _draft_directory(path)
+    return _draft_directory(path, max_files)
 
 
-def _draft_directory(root: Path) -> Draft:
+def _draft_directory(root: Path, max_files: int) -> Draft:
     entries: list[_Entry] = []
     skipped = 0
     truncated = False
     for place, entry in enumerate(_walk(root)):
-        if place >= MAX_FILES:
+        if place >= max_files:
             truncated = True
             break
         if entry is None:
