@@ -17,7 +17,6 @@ import asyncio
 import datetime
 import os
 import time
-import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -40,6 +39,10 @@ KEEPALIVE_SECONDS = 75.0
 MAX_RATE_KEYS = 4096
 LISTEN_BACKLOG = 128
 CLOSE_SECONDS = 1.0
+
+ASKER = web.RequestKey("asker", str)
+PEER = web.RequestKey("peer", str)
+INFO: web.RequestKey[str | None] = web.RequestKey("info")
 
 StreamHandler = Callable[[PeerId, web.Request], Awaitable[web.StreamResponse]]
 """Takes over an authenticated WebSocket request."""
@@ -65,8 +68,7 @@ class PeerServer:
         self._auth = ServerAuthenticator(host_key, os.urandom(32))
         self._rates = KeyedLimiter(limits.requests_per_second, limits.request_burst, MAX_RATE_KEYS)
         self._sending: Counter[str] = Counter()
-        self._transports: dict[str, weakref.WeakSet[asyncio.Transport]] = {}
-        self._asked: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._askers: dict[web.RequestHandler, str] = {}
         self.handlers: dict[str, RequestHandler] = {}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -119,31 +121,25 @@ class PeerServer:
             self._stats.connections_refused += 1
             return _Refused()
         handler = server()
-        asyncio.get_running_loop().call_later(SILENT_SECONDS, self._close_if_silent, weakref.ref(handler))
+        asyncio.get_running_loop().call_later(SILENT_SECONDS, self._close_if_silent, handler)
         return handler
 
-    def _close_if_silent(self, reference: weakref.ref[web.RequestHandler]) -> None:
-        handler = reference()
-        transport = None if handler is None else handler.transport
-        if transport is not None and transport not in self._asked:
-            transport.abort()
+    def _close_if_silent(self, handler: web.RequestHandler) -> None:
+        if handler.transport is not None and handler not in self._askers:
+            handler.transport.abort()
 
     @web.middleware
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Names the asker, applies its limits, turns errors into answers."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError
-        self._asked.add(transport)
         header = request.headers.get("Authorization")
         asker = f"address {request.remote}"
         try:
             if header is not None:
                 asker = self._identify(request, header)
-            self._admit(asker, transport)
-            request["asker"] = asker
+            self._admit(asker, request.protocol)
+            request[ASKER] = asker
             return await handler(request)
         except NotFound as error:
             return _problem(404, error)
@@ -169,8 +165,8 @@ class PeerServer:
             known = self._auth.authenticate(header, request.url.host or "", time.time())
         except Rejection as error:
             raise _BadProof(error.reason, error.detail) from error
-        request["peer"] = known.peer_id
-        request["info"] = known.info
+        request[PEER] = known.peer_id
+        request[INFO] = known.info
         return known.peer_id
 
     def _refuse(self, error: Rejection) -> web.Response:
@@ -181,24 +177,22 @@ class PeerServer:
             return _problem(400, error, close=True)
         return _problem(422, error)
 
-    def _admit(self, asker: str, transport: asyncio.Transport) -> None:
+    def _admit(self, asker: str, connection: web.RequestHandler) -> None:
         """Raises _TooMany when the asker is over a limit."""
-        now = asyncio.get_running_loop().time()
-        if not self._rates.take(asker, now):
+        if not self._rates.take(asker, asyncio.get_running_loop().time()):
             raise _TooMany(f"over {self._limits.requests_per_second:.0f} requests a second")
-        held = self._transports.get(asker)
-        if held is None:
-            if len(self._transports) >= MAX_RATE_KEYS:
-                self._transports = {key: value for key, value in self._transports.items() if len(value)}
-            held = self._transports[asker] = weakref.WeakSet()
-        if transport not in held:
-            if sum(not other.is_closing() for other in held) >= self._limits.connections_per_peer:
-                raise _TooMany(f"over {self._limits.connections_per_peer} connections")
-            held.add(transport)
+        if self._askers.get(connection) == asker:
+            return
+        server = None if self._runner is None else self._runner.server
+        live = frozenset(() if server is None else server.connections)
+        self._askers = {known: name for known, name in self._askers.items() if known in live}
+        if sum(name == asker for name in self._askers.values()) >= self._limits.connections_per_peer:
+            raise _TooMany(f"over {self._limits.connections_per_peer} connections")
+        self._askers[connection] = asker
 
     async def _authenticate(self, request: web.Request) -> web.StreamResponse:
         peer = _peer_of(request)
-        headers = {} if request["info"] is None else {"Authentication-Info": request["info"]}
+        headers = {} if request[INFO] is None else {"Authentication-Info": request[INFO]}
         return web.Response(text=peer, headers=headers)
 
     async def _get_block(self, request: web.Request) -> web.StreamResponse:
@@ -237,7 +231,7 @@ class PeerServer:
 
     async def _send(self, request: web.Request, response: web.Response, size: int) -> web.StreamResponse:
         """Writes the answer, counting its bytes as in flight to the asker until they are handed to the kernel."""
-        asker = request["asker"]
+        asker = request[ASKER]
         if self._sending[asker] + size > self._limits.inflight_bytes_per_peer:
             raise _TooMany(f"over {self._limits.inflight_bytes_per_peer} bytes in flight")
         self._sending[asker] += size
@@ -292,7 +286,7 @@ class _Refused(asyncio.Protocol):
 
 
 def _peer_of(request: web.Request) -> PeerId:
-    peer = request.get("peer")
+    peer = request.get(PEER)
     if peer is None:
         raise _Unauthenticated("this needs a proven peer id")
     return PeerId(peer)

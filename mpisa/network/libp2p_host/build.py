@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import trio
 from libp2p import create_yamux_muxer_option, new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
@@ -16,6 +18,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID as GOSSIPSUB_V10
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11 as GOSSIPSUB_V11
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12 as GOSSIPSUB_V12
 from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pubsub import Pubsub
 from libp2p.rcmgr import new_resource_manager
 from libp2p.rcmgr.manager import ResourceLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
@@ -33,6 +36,9 @@ SPARE_CONNECTIONS = 16
 """Above `max_peers`, so that a peer that reconnects isn't refused while its old connection ends."""
 
 MAX_STREAMS = 4096
+MIN_RPC_BYTES = 1 << 20
+MAX_SEEN_MESSAGES = 65_536
+SEEN_SECONDS = 120.0
 
 
 def build_host(options: HostOptions) -> Any:
@@ -81,6 +87,51 @@ def build_gossip() -> Any:
         spam_protection_enabled=False,
         eclipse_protection_enabled=False,
     )
+
+
+class SeenMessages:
+    """Message ids of the last two minutes, at most `MAX_SEEN_MESSAGES`. Stands for the library's cache, which has no bound and a thread."""
+
+    def __init__(self) -> None:
+        self._expiry: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._expiry)
+
+    def has(self, key: bytes) -> bool:
+        """Whether the id was seen; seeing it again keeps it."""
+        now = trio.current_time()
+        while self._expiry and next(iter(self._expiry.values())) < now:
+            self._expiry.popitem(last=False)
+        if key not in self._expiry:
+            return False
+        self._keep(key, now)
+        return True
+
+    def add(self, key: bytes) -> bool:
+        """Remembers the id; False when it was known."""
+        if self.has(key):
+            return False
+        self._keep(key, trio.current_time())
+        if len(self._expiry) > MAX_SEEN_MESSAGES:
+            self._expiry.popitem(last=False)
+        return True
+
+    def stop(self) -> None:
+        """Part of the library's cache; nothing to do."""
+
+    def _keep(self, key: bytes, now: float) -> None:
+        self._expiry[key] = now + SEEN_SECONDS
+        self._expiry.move_to_end(key)
+
+
+def build_pubsub(host: Any, gossip: Any, max_gossip_bytes: int) -> Any:
+    pubsub: Any = Pubsub(
+        host, gossip, strict_signing=True, max_inbound_rpc_size=max(MIN_RPC_BYTES, max_gossip_bytes * 4)
+    )
+    pubsub.seen_messages.stop()
+    pubsub.seen_messages = SeenMessages()
+    return pubsub
 
 
 def quiet_logs() -> None:

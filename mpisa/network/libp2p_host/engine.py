@@ -18,13 +18,12 @@ from libp2p.custom_types import TProtocol
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from mpisa.network.libp2p_host import streams
 from mpisa.network.libp2p_host.authority_libp2p import AUTHORITY_PROTOCOL, receive_frames
-from mpisa.network.libp2p_host.build import build_gossip, build_host, ip_kind, quiet_logs
+from mpisa.network.libp2p_host.build import build_gossip, build_host, build_pubsub, ip_kind, quiet_logs
 from mpisa.network.libp2p_host.options import HostCounters, HostEvents, HostOptions
 from mpisa.network.libp2p_host.portal import Portal
 from mpisa.network.limits import KeyedLimiter
@@ -41,7 +40,6 @@ MAX_ANSWERS_AT_ONCE = 32
 ANSWER_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 MAX_GOSSIP_SENDERS = 4096
-MIN_RPC_BYTES = 1 << 20
 CONNECT_FAILURES: tuple[type[Exception], ...] = (*streams.STREAM_FAILURES, ValueError)
 
 
@@ -63,12 +61,7 @@ class Engine(INotifee):
         self._host: Any = build_host(options)
         self._network: Any = self._host.get_network()
         self._gossip: Any = build_gossip()
-        self._pubsub: Any = Pubsub(
-            self._host,
-            self._gossip,
-            strict_signing=True,
-            max_inbound_rpc_size=max(MIN_RPC_BYTES, options.limits.max_gossip_bytes * 4),
-        )
+        self._pubsub: Any = build_pubsub(self._host, self._gossip, options.limits.max_gossip_bytes)
         self._dht: Any = KadDHT(self._host, DHTMode.SERVER, enable_random_walk=False, enable_values=False)
         self._dht._provider_rate_max = MAX_PROVIDES_IN_WINDOW
 
