@@ -25,8 +25,9 @@ def devnet() -> None:
 
 
 def _serve() -> Serve:
-    from mpisa.cli.serve import serve_forked
+    from mpisa.cli.serve import preload, serve_forked
 
+    preload()
     return serve_forked
 
 

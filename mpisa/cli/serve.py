@@ -14,32 +14,47 @@ from pathlib import Path
 import uvloop
 
 from mpisa.api.server import ApiServer
+from mpisa.network import libp2p_host
 from mpisa.node.node import Node
 from mpisa.primitives.errors import MpisaError
 
 
 async def _serve(home: Path, started: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told.set)
     node = Node.open(home)
     server = ApiServer(node)
-    await node.start()
     try:
-        started(await server.start())
-        try:
-            await stop.wait()
-        finally:
-            await server.stop()
+        await node.start()
+        node.api_url = await server.start()
+        started(node.api_url)
+        await _until_told_or_ended(told, node)
     finally:
+        await server.stop()
         await node.stop()
+
+
+async def _until_told_or_ended(told: asyncio.Event, node: Node) -> None:
+    """Return when a signal came; when the node ends by itself, raise what ended it."""
+    signalled, ended = asyncio.create_task(told.wait()), asyncio.create_task(node.wait())
+    await asyncio.wait((signalled, ended), return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if ended.done():
+        ended.result()
+    ended.cancel()
 
 
 def serve_node(home: Path, started: Callable[[str], None]) -> None:
     """Run the node of `home` until a signal ends it, cleanly; `started` gets its URL. Raises MpisaError."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(home, started))
+
+
+def preload() -> None:
+    """Import what a node would import later: done once in the parent, it is shared by every node forked from it."""
+    libp2p_host.load()
 
 
 def serve_forked(home: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,9 +91,13 @@ class Devnet:
         return (height, root) if height is not None else None
 
 
+_NEVER = threading.Event()
+
+
 def until(probe: Callable[[], T | None], timeout_s: float = 60) -> T:
-    """Ask until there is an answer; fails the test after `timeout_s` seconds. Each probe is a command: no busy wait."""
+    """Ask, twenty times a second at most, until there is an answer; fails the test after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while (answer := probe()) is None:
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        _NEVER.wait(0.05)
     return answer

@@ -91,7 +91,7 @@ def _help(size: Size) -> Figure:
 def _ready(size: Size, workspace: Path) -> Figure:
     own, floor = [], []
     for at in range(size.runs):
-        floor.append(_timed("-c", "import mpisa.cli.serve"))
+        floor.append(_timed("-c", "from mpisa.cli.serve import preload; preload()"))
         with _devnet(workspace / f"ready-{at}") as (_network, seconds):
             own.append(seconds)
     return Figure(
