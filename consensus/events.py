@@ -85,6 +85,13 @@ class AncestorsUnavailable:
     sender: AuthorityIndex
 
 
+@dataclass(frozen=True, slots=True)
+class RangeEnded:
+    """The peer's answer to a `RequestRange` is complete; its vertices were handed in before. Optional: it saves a timeout."""
+
+    sender: AuthorityIndex
+
+
 Event: TypeAlias = (
     VertexReceived
     | TimerFired
@@ -93,6 +100,7 @@ Event: TypeAlias = (
     | Executed
     | ExecutionSignatureReceived
     | AncestorsUnavailable
+    | RangeEnded
 )
 
 
@@ -288,6 +296,7 @@ __all__ = [
     "PeerFault",
     "Persist",
     "ProposalRecord",
+    "RangeEnded",
     "RequestAncestors",
     "RequestPayload",
     "RequestRange",

@@ -62,6 +62,7 @@ class Parameters:
     max_unpersisted: int = 256
     # Certifying: heights above the last certified one for which signatures are kept.
     certifier_window: int = 1_024
+    certify_patience_rounds: int = 200
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -75,7 +75,7 @@ def _take(linearizer: Linearizer, decision: Decision) -> dict[str, Any] | None:
 def _show(decision: Decision) -> dict[str, Any]:
     return {
         "round": decision.slot.round,
-        "slot": decision.slot.index,
+        "slot": decision.slot.number,
         "authority": decision.authority,
         "verdict": decision.verdict.value,
         "vertex": None if decision.node is None else _name(decision.node),

@@ -5,6 +5,7 @@ Twins of an equivocator are all kept; stake is counted by author, never by verte
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from consensus.dag.committee import Committee
 from consensus.dag.vertex import Vertex, VertexRef
@@ -72,6 +73,12 @@ class Graph:
         if node.round > self._latest.get(node.author, 0):
             self._latest[node.author] = node.round
         return node
+
+    def shed(self, identifier: bytes) -> None:
+        """Let go of what a committed vertex carried: whoever executes it has it, the graph needs the header alone."""
+        node = self._nodes.get(identifier)
+        if node is not None and (node.vertex.payload or node.vertex.evidence):
+            node.vertex = replace(node.vertex, payload=b"", evidence=())
 
     def at(self, round_number: int, author: int) -> list[Node]:
         """The author's vertices of a round in order of arrival: the first is the one kept and built on."""

@@ -24,7 +24,7 @@ class Slot(NamedTuple):
     """A leader slot; slots are decided in ascending order."""
 
     round: int
-    index: int
+    number: int
 
 
 class Verdict(StrEnum):

@@ -1,0 +1,396 @@
+"""The engine: events and the time in, effects out (docs/protocol.md, sections 9 to 13).
+
+It owns all state of one authority (or follower) in one epoch and does no I/O. Every call works the same way: take the event
+in, move what it sets free into the graph, emit the commits that follow, then see whether a vertex is due, what to fetch, and
+which timers to set. Own vertices are durable before they are sent, together with everything they build on.
+"""
+
+from collections.abc import Iterable
+
+from consensus import events
+from consensus.catch_up import CatchUp
+from consensus.dag.admission import Admission
+from consensus.dag.committee import Committee
+from consensus.dag.evidence import evidence_author
+from consensus.dag.graph import Graph, Node
+from consensus.dag.threshold_clock import ThresholdClock
+from consensus.dag.vertex import Vertex, decode_vertex, encode_vertex, genesis_refs
+from consensus.halting import halt_evidence
+from consensus.journal import Journal
+from consensus.order.certifier import Certified as CertifiedHeight
+from consensus.order.certifier import Certifier
+from consensus.order.checkpoint import Checkpoint, decode_cursor, first_checkpoint
+from consensus.order.leader import schedule_for
+from consensus.order.sequencer import Sequencer
+from consensus.pacemaker import Pacemaker
+from consensus.parameters import Parameters
+from consensus.presence import Presence
+from consensus.proposer import Proposer
+from consensus.recovery import restore
+from consensus.resender import Resender
+from consensus.status import EngineStatus, describe
+from consensus.timers import Timers
+from consensus.workload import Workload
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from mpisa.primitives.keys import PrivateKey
+
+
+class Engine:
+    """One node's consensus in one epoch. Not thread-safe: one owner calls `start` once, then `handle`.
+
+    `anchor` is the hash of the closing header before the epoch (genesis for the first), `anchor_time_ms` its time. A follower
+    has neither `own` nor `key`.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        committee: Committee,
+        chain_hash: bytes,
+        epoch: Epoch,
+        anchor: bytes,
+        own: AuthorityIndex | None,
+        key: PrivateKey | None,
+        *,
+        anchor_time_ms: int = 0,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        assert (own is None) == (key is None), "an authority has a key, a follower has none"
+        at = first_checkpoint(epoch, anchor_time_ms) if checkpoint is None else checkpoint
+        genesis = genesis_refs(anchor, len(committee))
+        schedule = schedule_for(committee, chain_hash, anchor, parameters.leaders_per_round)
+        self._parameters = parameters
+        self._committee = committee
+        self._own = own
+        self._graph = Graph(committee)
+        self._graph.prune(at.gc_round(parameters.gc_depth))
+        self._admission = Admission(parameters, committee, self._graph, genesis, own)
+        self._sequencer = Sequencer(parameters, committee, schedule, self._graph, at)
+        self._clock = ThresholdClock(committee, self._graph, 0)
+        self._pacemaker = Pacemaker(parameters, schedule, self._graph, self._sequencer.committer, own)
+        self._proposer = (
+            None
+            if own is None or key is None
+            else Proposer(parameters, committee, self._graph, chain_hash, epoch, own, key, genesis)
+        )
+        self._certifier = Certifier(committee, chain_hash, parameters.certifier_window, at.height)
+        self._catch_up = CatchUp(parameters, committee, own)
+        self._presence = Presence(committee, own)
+        self._journal = Journal(parameters.max_unpersisted)
+        self._effects: list[events.Effect] = []
+        self._timers = Timers()
+        self._workload = Workload(parameters.certify_patience_rounds)
+        self._now = 0
+        self._first_proposal_ms = 0
+        self._awaiting_payload = False
+        self._payload: bytes | None = None
+        self._resender = Resender(parameters)
+        self._halted: str | None = None
+
+    @classmethod
+    def recover(
+        cls,
+        parameters: Parameters,
+        committee: Committee,
+        chain_hash: bytes,
+        epoch: Epoch,
+        anchor: bytes,
+        own: AuthorityIndex | None,
+        key: PrivateKey | None,
+        *,
+        anchor_time_ms: int = 0,
+        cursor: bytes | None,
+        vertices: Iterable[Vertex],
+        proposal: events.ProposalRecord | None,
+    ) -> "Engine":
+        """The engine as it was: the cursor of the last executed block (None before the first), what was persisted.
+
+        Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind the
+        cursor again and re-sends the last proposal. Raises Rejection for a cursor or proposal that can't be read, StoreDamaged
+        where the vertices don't lead to the cursor's committed window.
+        """
+        checkpoint = None if cursor is None else decode_cursor(cursor)
+        engine = cls(
+            parameters,
+            committee,
+            chain_hash,
+            epoch,
+            anchor,
+            own,
+            key,
+            anchor_time_ms=anchor_time_ms,
+            checkpoint=checkpoint,
+        )
+        last = None if proposal is None else decode_vertex(proposal.raw, parameters)
+        accepted = restore(engine._admission, engine._sequencer, vertices, last)
+        for node in accepted:
+            engine._take_in(node)
+        engine._presence.restore(None if last is None else last.round, accepted)
+        if last is not None and proposal is not None and engine._proposer is not None:
+            engine._proposer.restore(last)
+            engine._resender.raw = proposal.raw
+        return engine
+
+    def start(self, now_ms: int) -> list[events.Effect]:
+        """Begin: after a restart the commits that follow from the store, and the identical bytes of the last proposal."""
+        self._now = now_ms
+        self._clock.opened_ms = now_ms
+        self._resender.sent_ms = now_ms
+        if self._resender.raw is None:
+            self._first_proposal_ms = now_ms + self._parameters.first_proposal_delay_ms
+        self._absorb([])
+        if self._resender.raw is not None and self._halted is None and self._presence.absent is None:
+            self._effects.append(events.Broadcast(self._resender.raw))
+        return self._settle()
+
+    def handle(self, event: events.Event, now_ms: int) -> list[events.Effect]:
+        """Take in one event; the effects to perform, in order. A clock that ran backwards stands still instead."""
+        self._now = max(self._now, now_ms)
+        match event:
+            case events.VertexReceived():
+                self._receive(event)
+            case events.TimerFired():
+                self._timers.fired(event.kind)
+                self._fire(event.kind)
+            case events.PayloadWaiting():
+                self._workload.pool_waiting = True
+            case events.PayloadProvided():
+                self._provide(event)
+            case events.Executed():
+                self._executed(event)
+            case events.ExecutionSignatureReceived():
+                if event.signature.authority == event.sender:
+                    self._observe(event.signature)
+            case events.AncestorsUnavailable():
+                self._admission.pending.unavailable(event.refs, event.sender, self._now)
+            case events.RangeEnded():
+                self._catch_up.ended(event.sender, self._clock.round)
+        return self._settle()
+
+    def status(self) -> EngineStatus:
+        """A snapshot."""
+        return describe(
+            self._proposer,
+            self._clock,
+            self._graph,
+            self._catch_up,
+            self._sequencer,
+            self._certifier,
+            self._admission,
+            self._pacemaker,
+            is_idle=self._is_idle(),
+            sitting_out=self._presence.absent,
+            halted=self._halted,
+        )
+
+    def _receive(self, event: events.VertexReceived) -> None:
+        vertex = event.vertex
+        for signature in vertex.header.execution_signatures:
+            self._observe(signature)
+        if self._halted is not None:
+            return
+        self._catch_up.note(vertex.author, vertex.round)
+        if not self._admission.is_known(vertex.id):
+            self._presence.observe(vertex, None if self._proposer is None else self._proposer.last)
+        if self._catch_up.is_far(vertex.round, self._clock.round):
+            return
+        self._absorb(self._admission.receive(vertex, event.sender, self._now))
+
+    def _fire(self, kind: events.TimerKind) -> None:
+        if self._halted is not None:
+            return
+        if kind is events.TimerKind.HELD:
+            self._absorb(self._admission.wake(self._now))
+        elif kind is events.TimerKind.RESEND and self._resender.raw is not None and self._resend_at() <= self._now:
+            self._resender.resent(self._now)
+            if self._presence.absent is None:
+                self._effects.append(events.Broadcast(self._resender.raw))
+
+    def _provide(self, event: events.PayloadProvided) -> None:
+        if not self._awaiting_payload:
+            return
+        assert len(event.payload) <= self._parameters.max_payload_bytes, "the shell keeps to max_payload_bytes"
+        self._awaiting_payload = False
+        self._workload.pool_waiting = bool(event.payload)
+        if self._halted is not None or self._presence.absent is not None:
+            self._effects.extend([events.PayloadLapsed(event.round, event.payload)] if event.payload else ())
+            return
+        self._payload = event.payload
+        self._propose()
+
+    def _executed(self, event: events.Executed) -> None:
+        own = None
+        if self._own is not None and event.signature:
+            own = events.ExecutionSignature(event.height, event.header_hash, self._own, event.signature)
+            self._effects.append(events.BroadcastSignature(own))
+            if self._proposer is not None:
+                self._proposer.carry_signature(own)
+        self._certified(self._certifier.executed(event.height, event.header_hash, own))
+
+    def _observe(self, signature: events.ExecutionSignature) -> None:
+        if signature.authority != self._own:
+            self._certified(self._certifier.observe(signature))
+
+    def _certified(self, certified: CertifiedHeight | None) -> None:
+        if certified is not None:
+            self._effects.append(events.Certified(certified.height, certified.header_hash, certified.certificate))
+
+    def _absorb(self, nodes: list[Node]) -> None:
+        """Count accepted vertices, emit the commits they make, and take in what a commit sets free, until nothing is."""
+        waiting = nodes
+        while True:
+            for node in waiting:
+                self._journal.accepted(node.vertex)
+                self._take_in(node)
+            if waiting:
+                self._catch_up.progressed(self._now)
+            self._report()
+            waiting = self._commit()
+            if not waiting:
+                return
+
+    def _take_in(self, node: Node) -> None:
+        """Everything but persistence that an accepted vertex means."""
+        vertex = node.vertex
+        self._sequencer.add(node)
+        self._workload.accepted(node)
+        if self._proposer is None or node.round >= self._proposer.last.round:
+            self._pacemaker.seen_in_time(node.author)
+        self._catch_up.note(node.author, node.round)
+        self._clock.observe(node.round, self._admission.equivocators, self._now)
+        if self._proposer is not None:
+            for item in vertex.evidence:
+                self._proposer.was_carried(evidence_author(item, self._parameters))
+
+    def _report(self) -> None:
+        """Evidence and faults that admission met."""
+        for evidence in self._admission.found:
+            self._effects.append(events.EvidenceFound(evidence.author, evidence.round, evidence.raw))
+            if evidence.author == self._own:
+                self._presence.absent = f"the own key signed two vertices of round {evidence.round}"
+            if self._proposer is not None:
+                self._proposer.carry_evidence(evidence)
+        self._effects.extend(events.PeerFault(author, rejection) for author, rejection in self._admission.faults)
+        self._admission.found.clear()
+        self._admission.faults.clear()
+
+    def _commit(self) -> list[Node]:
+        """Emit the slots decided now; what the moved GC round lets into the graph."""
+        steps = self._sequencer.advance()
+        conflict = self._sequencer.conflict
+        if conflict is not None and self._halted is None:
+            self._halted = f"two certified vertices in slot {conflict.slot.number} of round {conflict.slot.round}"
+            self._journal.flush(self._effects, sync=True)
+            self._effects.append(events.Halt(self._halted, halt_evidence(self._graph, conflict)))
+        for step in steps:
+            if step.commit is None:
+                self._pacemaker.skipped(step.authority)
+            else:
+                self._pacemaker.committed()
+                self._emit(step.commit)
+        if not any(step.commit is not None for step in steps):
+            return []
+        gc_round = self._sequencer.linearizer.gc_round
+        for node in self._graph.prune(gc_round):
+            self._workload.settled(node.id)
+            if node.author == self._own and not node.committed and node.vertex.payload:
+                self._effects.append(events.PayloadLapsed(Round(node.round), node.vertex.payload))
+        self._sequencer.committer.prune(gc_round)
+        return self._admission.prune(gc_round, self._now)
+
+    def _emit(self, commit: events.CommittedSubDag) -> None:
+        """What a block builds on is durable before its cursor can be."""
+        for vertex in commit.vertices:
+            self._workload.settled(vertex.id)
+            self._graph.shed(vertex.id)
+        unsynced = commit.block is not None and any(self._journal.is_unsynced(item.id) for item in commit.vertices)
+        self._journal.flush(self._effects, sync=unsynced)
+        self._effects.append(events.Commit(commit))
+
+    def _settle(self) -> list[events.Effect]:
+        """Propose, fetch, set timers; hand the effects over."""
+        if self._halted is None:
+            self._pace()
+            self._fetch()
+            self._timers.set(self._effects, events.TimerKind.HELD, self._admission.held.next_due())
+            self._timers.set(
+                self._effects,
+                events.TimerKind.RESEND,
+                self._resend_at() if self._may_propose() and self._resender.raw else None,
+            )
+        self._journal.flush_full(self._effects)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _pace(self) -> None:
+        """Ask for a payload when a vertex is due, or set the timer for when it may be."""
+        if not self._may_propose() or self._awaiting_payload or self._proposer is None:
+            return
+        if self._clock.round <= self._proposer.last.round:
+            return
+        at = self._pacemaker.next_step(
+            self._clock.round,
+            self._clock.opened_ms,
+            is_idle=self._is_idle(),
+            equivocators=self._admission.equivocators,
+            now_ms=self._now,
+        )
+        if self._now < self._first_proposal_ms:
+            at = max(self._first_proposal_ms, at or 0)
+        if at is not None:
+            self._timers.set(self._effects, events.TimerKind.ROUND, at)
+        elif self._payload is not None:
+            self._propose()
+        else:
+            self._awaiting_payload = True
+            self._effects.append(events.RequestPayload(Round(self._clock.round)))
+
+    def _propose(self) -> None:
+        """Make the vertex of the open round, and send it once it is on the disk."""
+        proposer, payload = self._proposer, self._payload
+        if proposer is None or payload is None or not self._may_propose():
+            return
+        target = Round(self._clock.round)
+        vertex = proposer.propose(target, payload, self._admission.equivocators, self._now)
+        if vertex is None:
+            return
+        self._payload = None
+        self._pacemaker.proposed()
+        raw = encode_vertex(vertex)
+        accepted = self._admission.add_own(vertex)
+        assert [node.id for node in accepted[:1]] == [vertex.id], "an own vertex builds on accepted ones alone"
+        self._journal.accepted(vertex)
+        self._journal.propose(self._effects, events.ProposalRecord(target, raw))
+        self._effects.append(events.Broadcast(raw))
+        self._resender.sent(raw, self._now)
+        self._take_in(accepted[0])
+        self._absorb(accepted[1:])
+
+    def _fetch(self) -> None:
+        pending, held = self._admission.pending, self._admission.held
+        if len(pending):
+            for target, refs in pending.due(self._now, held):
+                self._effects.append(events.RequestAncestors(target, refs))
+        request = self._catch_up.due(self._clock.round, self._graph.pruned_round, self._now)
+        if request is not None:
+            self._effects.append(request)
+        waits = [at for at in (pending.next_due(self._now, held), self._catch_up.next_due()) if at is not None]
+        self._timers.set(self._effects, events.TimerKind.FETCH, min(waits, default=None))
+
+    def _may_propose(self) -> bool:
+        if self._proposer is None or self._halted is not None or self._presence.absent is not None:
+            return False
+        last = self._proposer.last
+        is_chain_here = last.round <= self._graph.pruned_round or last.id in self._graph
+        return is_chain_here and not self._catch_up.is_behind(self._clock.round)
+
+    def _resend_at(self) -> int:
+        return self._resender.due_ms(self._pacemaker.timeout_ms, is_idle=self._is_idle())
+
+    def _is_idle(self) -> bool:
+        """Nothing to order or certify."""
+        proposer = self._proposer
+        if self._workload.is_pending or self._payload or (proposer is not None and proposer.has_evidence):
+            return False
+        height = max(self._sequencer.linearizer.checkpoint.height, self._certifier.executed_height)
+        return not self._workload.is_certifying(height, self._certifier.certified_height, self._clock.round)

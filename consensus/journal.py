@@ -1,0 +1,52 @@
+"""What is to be persisted, and what isn't on the disk yet (docs/protocol.md, section 13).
+
+Accepted vertices gather here and leave in batches: with an own vertex (synced, before it is sent), before a commit that needs
+them, or when too many wait. A synced batch makes every earlier one durable too.
+"""
+
+from consensus.dag.vertex import Vertex, encode_vertex
+from consensus.events import Effect, Persist, ProposalRecord, VertexRecord
+
+
+class Journal:
+    """Vertices to persist, and the ids persisted without sync since the last synced batch."""
+
+    __slots__ = ("_limit", "_unsynced", "_waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: list[Vertex] = []
+        self._unsynced: dict[bytes, None] = {}
+
+    def accepted(self, vertex: Vertex) -> None:
+        """A vertex entered the graph."""
+        self._waiting.append(vertex)
+        self._unsynced[vertex.id] = None
+
+    def is_unsynced(self, identifier: bytes) -> bool:
+        """Whether a power cut now would lose this vertex."""
+        return identifier in self._unsynced
+
+    def propose(self, effects: list[Effect], proposal: ProposalRecord) -> None:
+        """One synced batch of all that waits and the proposal."""
+        effects.append(Persist((*self._take(), proposal), sync=True))
+        self._unsynced.clear()
+
+    def flush(self, effects: list[Effect], *, sync: bool) -> None:
+        """Everything that waits, if anything does or a sync is wanted."""
+        if self._waiting or (sync and self._unsynced):
+            effects.append(Persist(self._take(), sync=sync))
+        if sync:
+            self._unsynced.clear()
+
+    def flush_full(self, effects: list[Effect]) -> None:
+        """Everything that waits, once that is much."""
+        if len(self._waiting) >= self._limit:
+            self.flush(effects, sync=False)
+
+    def _take(self) -> tuple[VertexRecord, ...]:
+        records = tuple(
+            VertexRecord(vertex.round, vertex.author, vertex.id, encode_vertex(vertex)) for vertex in self._waiting
+        )
+        self._waiting.clear()
+        return records

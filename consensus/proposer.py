@@ -1,0 +1,144 @@
+"""Making the own vertices (docs/protocol.md, sections 3 and 10).
+
+parents[0] is the own previous vertex; then every author's vertex of the round below, or else its latest one that the own
+chain hasn't referenced yet: include all that is known. Of twins the first seen is built on; a known equivocator isn't chosen
+at all. Execution signatures and evidence that no vertex carried yet travel along.
+"""
+
+from collections.abc import Set
+
+from consensus.dag.committee import Committee
+from consensus.dag.evidence import Evidence
+from consensus.dag.graph import Graph
+from consensus.dag.vertex import (
+    ExecutionSignature,
+    Vertex,
+    VertexHeader,
+    VertexRef,
+    evidence_root,
+    payload_root,
+    sign_vertex,
+)
+from consensus.parameters import Parameters
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from mpisa.primitives.keys import PrivateKey
+
+
+class Proposer:
+    """The own chain: its last vertex, what it referenced, and what is to travel in the next one."""
+
+    __slots__ = (
+        "_chain_hash",
+        "_committee",
+        "_epoch",
+        "_evidence",
+        "_genesis",
+        "_graph",
+        "_key",
+        "_own",
+        "_parameters",
+        "_referenced",
+        "_signatures",
+        "last",
+        "last_timestamp_ms",
+    )
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        committee: Committee,
+        graph: Graph,
+        chain_hash: bytes,
+        epoch: Epoch,
+        own: AuthorityIndex,
+        key: PrivateKey,
+        genesis: tuple[VertexRef, ...],
+    ) -> None:
+        self._parameters = parameters
+        self._committee = committee
+        self._graph = graph
+        self._chain_hash = chain_hash
+        self._epoch = epoch
+        self._own = own
+        self._key = key
+        self._referenced = [0] * len(committee)
+        self._signatures: dict[int, ExecutionSignature] = {}
+        self._evidence: dict[int, Evidence] = {}
+        self._genesis = genesis
+        self.last = genesis[own]
+        self.last_timestamp_ms = 0
+
+    def restore(self, vertex: Vertex) -> None:
+        """Go on behind an own vertex made before a restart."""
+        self.last = vertex.ref
+        self.last_timestamp_ms = vertex.timestamp_ms
+        for ref in vertex.parents:
+            self._referenced[ref.author] = max(self._referenced[ref.author], ref.round)
+
+    def carry_signature(self, signature: ExecutionSignature) -> None:
+        """Repeat an own execution signature in the next vertex; the oldest gives way where too many wait."""
+        self._signatures[signature.height] = signature
+        if len(self._signatures) > self._parameters.certifier_window:
+            del self._signatures[min(self._signatures)]
+
+    def carry_evidence(self, evidence: Evidence) -> None:
+        """Carry evidence in the next vertex: one piece an author."""
+        self._evidence.setdefault(evidence.author, evidence)
+
+    def was_carried(self, author: int) -> None:
+        """An accepted vertex carries evidence against this author."""
+        self._evidence.pop(author, None)
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether there is evidence to carry."""
+        return bool(self._evidence)
+
+    def propose(self, target: Round, payload: bytes, equivocators: Set[int], now_ms: int) -> Vertex | None:
+        """The own vertex of this round, or None while the parents that may be chosen are no quorum."""
+        assert target > self.last.round, "one vertex a round"
+        parents = self._choose_parents(target, equivocators)
+        stake = self._committee.stake_of(ref.author for ref in parents if ref.round == target - 1)
+        if not self._committee.is_quorum(stake):
+            return None
+        signatures, evidence = self._take()
+        timestamp = max(now_ms, self.last_timestamp_ms)
+        header = VertexHeader(
+            chain_hash=self._chain_hash,
+            epoch=self._epoch,
+            round=target,
+            author=self._own,
+            timestamp_ms=timestamp,
+            parents=parents,
+            payload_root=payload_root(payload),
+            payload_length=len(payload),
+            execution_signatures=signatures,
+            evidence_root=evidence_root(evidence),
+        )
+        vertex = sign_vertex(header, payload, evidence, self._key)
+        self.restore(vertex)
+        return vertex
+
+    def _choose_parents(self, target: Round, equivocators: Set[int]) -> tuple[VertexRef, ...]:
+        parents = [self.last]
+        for authority in self._committee.authorities:
+            author = authority.index
+            if author == self._own or author in equivocators:
+                continue
+            if target == 1:
+                parents.append(self._genesis[author])
+                continue
+            lowest = max(self._referenced[author], self._graph.pruned_round)
+            highest = min(target - 1, self._graph.latest_round(author))
+            for round_number in range(highest, lowest, -1):
+                nodes = self._graph.at(round_number, author)
+                if nodes:
+                    parents.append(nodes[0].ref)
+                    break
+        return tuple(parents)
+
+    def _take(self) -> tuple[tuple[ExecutionSignature, ...], tuple[bytes, ...]]:
+        heights = sorted(self._signatures)[: self._parameters.max_execution_signatures]
+        signatures = tuple(self._signatures.pop(height) for height in heights)
+        authors = sorted(self._evidence)[: self._parameters.max_evidence]
+        return signatures, tuple(self._evidence.pop(author).raw for author in authors)
