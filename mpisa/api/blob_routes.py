@@ -128,7 +128,7 @@ async def gateway(context: Context, request: web.Request) -> Answer:
     if form == RAW_TYPE:
         body = await context.node.blobs.block(cid)
         return web.Response(body=body, headers=headers | {"Content-Type": RAW_TYPE})
-    headers["Content-Type"] = f"{CAR_TYPE}; version=1; order=dfs; dups=n"
+    headers["Content-Type"] = f"{CAR_TYPE}; version=1; order=dfs; dups=y"
     return await _stream(request, context.node.blobs.car(cid), headers)
 
 

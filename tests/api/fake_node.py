@@ -1,0 +1,488 @@
+"""A node in memory behind the facade's Protocols: the real ledger, the real importer, real certificates, no network.
+
+Several fake nodes may share one `FakeLedger`; each has its own pool, and a block executes what all pools hold, so that
+nonce conflicts happen as they do between real nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpisa.config import ApiConfig, Limits, NodeConfig
+from mpisa.ledger.genesis import genesis_header, genesis_state
+from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.submission import validate_for_submission
+from mpisa.ledger.transition import execute_block
+from mpisa.node.events import EventHub
+from mpisa.node.views import (
+    AccountView,
+    ChainBlock,
+    EntryView,
+    EventKind,
+    Head,
+    HeaderBundle,
+    NodeStatus,
+    PeerView,
+    PinView,
+    RecordPage,
+    RecordView,
+    Retrieved,
+    StateProof,
+    StatView,
+    TransactionState,
+    TransactionStatus,
+    WaitFor,
+)
+from mpisa.primitives import merkle
+from mpisa.primitives.account import Account
+from mpisa.primitives.cid import Cid
+from mpisa.primitives.digest import sha256, tagged
+from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, TimedOut
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.header import Certificate, Header, ValidatorSet, make_certificate, sign_header
+from mpisa.primitives.identifiers import Address, ArtefactName
+from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
+from mpisa.primitives.receipt import Receipt, ReceiptStatus
+from mpisa.primitives.record import StoredRecord
+from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, record_prefix
+from mpisa.primitives.transaction import decode_transaction
+from storage.blockstore import MemoryBlockStore
+from storage.car import export_car
+from storage.importer import ImportResult, import_stream, import_tar
+from storage.profiles import DEFAULT_PROFILE, profile_by_name
+from storage.reader import DagReader
+
+CHAIN_ID = "test-chain"
+GENESIS_TIME_MS = 1_700_000_000_000
+SEAL_S = 0.003
+MAX_POOL_GAP = 64
+
+
+def test_key(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
+    """A key that a name determines."""
+    return private_key(kind, sha256(name.encode()))
+
+
+test_key.__test__ = False  # type: ignore[attr-defined]
+
+
+def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]:
+    """A genesis with funded accounts alice and bob, and the validators' certificate keys by address."""
+    keys = {}
+    members = []
+    for number in range(validators):
+        certificate = test_key(f"certificate {number}", KeyKind.SECP256K1)
+        keys[bytes(certificate.address)] = certificate
+        members.append(
+            GenesisValidator(
+                name=f"node{number + 1}",
+                address=certificate.address,
+                power=1,
+                consensus_key=test_key(f"consensus {number}").public_key.data,
+                peer_id=f"12D3KooWFakePeer{number}",
+            )
+        )
+    accounts = [GenesisAccount(test_key(name).address, 10**12, test_key(name).public_key) for name in ("alice", "bob")]
+    genesis = Genesis(
+        chain_id=CHAIN_ID,
+        time_ms=GENESIS_TIME_MS,
+        parameters=ChainParameters(faucet_limit=10**9),
+        validators=tuple(sorted(members, key=lambda item: item.address)),
+        accounts=tuple(sorted(accounts, key=lambda item: item.address)),
+    )
+    return genesis, keys
+
+
+@dataclass
+class FakeLedger:
+    """The chain that fake nodes share."""
+
+    genesis: Genesis
+    keys: dict[bytes, PrivateKey]
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+    blocks: list[ChainBlock] = field(default_factory=list)
+    nodes: list[FakeNode] = field(default_factory=list)
+    places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    scheduled: bool = False
+
+    def __post_init__(self) -> None:
+        self.entries = dict(genesis_state(self.genesis))
+        header = genesis_header(self.genesis)
+        self.blocks.append(ChainBlock(header.hash, header, None, (), ()))
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.entries.get(key)
+
+    @property
+    def validators(self) -> ValidatorSet:
+        return self.genesis.validator_set
+
+    def context(self) -> BlockContext:
+        last = self.blocks[-1].header
+        time_ms = max(last.time_ms + 1, int(time.time() * 1000))
+        return BlockContext(last.chain_hash, last.height + 1, time_ms, last.epoch)
+
+    def schedule(self) -> None:
+        if not self.scheduled:
+            self.scheduled = True
+            asyncio.get_running_loop().call_later(SEAL_S, self.seal)
+
+    def seal(self) -> None:
+        """One block of everything that waits, a transaction of each node in turn."""
+        self.scheduled = False
+        pools = [list(node.pool.values()) for node in self.nodes]
+        raws = [pool[turn] for turn in range(max(map(len, pools), default=0)) for pool in pools if turn < len(pool)]
+        for node in self.nodes:
+            node.pool.clear()
+        block = self.append(raws)
+        for node in self.nodes:
+            node.executed(block)
+
+    def append(self, raws: list[bytes]) -> ChainBlock:
+        context = self.context()
+        result = execute_block(self, raws, context)
+        for key, value in result.changes:
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value
+        last = self.blocks[-1].header
+        header = Header(
+            chain_hash=last.chain_hash,
+            height=context.height,  # type: ignore[arg-type]
+            time_ms=context.time_ms,
+            epoch=last.epoch,
+            first_commit=last.last_commit + 1,
+            last_commit=last.last_commit + 1,
+            previous=last.hash,
+            commit_digest=tagged("fake-commit", context.height.to_bytes(8, "big")),
+            window_root=bytes(32),
+            tx_root=merkle.list_root(list(raws)),
+            receipts_root=merkle.list_root([item.encode() for item in result.receipts]),
+            state_root=merkle.map_root(self.entries),
+            validators_hash=self.validators.hash,
+            next_validators_hash=bytes(32),
+        )
+        block = ChainBlock(header.hash, header, self.certify(header), tuple(raws), result.receipts)
+        for index, receipt in enumerate(result.receipts):
+            self.places[receipt.tx_hash] = (header.height, index)
+        self.blocks.append(block)
+        return block
+
+    def certify(self, header: Header, signers: int = 3) -> Certificate:
+        """A certificate by the first `signers` validators."""
+        chosen = list(enumerate(self.validators.validators))[:signers]
+        return make_certificate({index: sign_header(self.keys[item.address], header) for index, item in chosen})
+
+
+class FakeChain:
+    """See `mpisa.node.facade.ChainView`."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+        self._ledger = node.ledger
+
+    @property
+    def genesis(self) -> Genesis:
+        return self._ledger.genesis
+
+    def head(self) -> Head:
+        block = self._ledger.blocks[-1]
+        header = block.header
+        return Head(
+            chain_id=self.genesis.chain_id,
+            height=header.height,
+            hash=block.hash,
+            state_root=header.state_root,
+            epoch=header.epoch,
+            time_ms=header.time_ms,
+            ordered_height=header.height,
+            certified=header.height > 0,
+        )
+
+    def _at(self, height: int) -> ChainBlock:
+        if not 0 <= height < len(self._ledger.blocks):
+            raise NotFound(f"no chain block at height {height}")
+        return self._ledger.blocks[height]
+
+    def header(self, height: int) -> Header:
+        return self._at(height).header
+
+    def certificate(self, height: int) -> Certificate | None:
+        return self._at(height).certificate
+
+    def block(self, which: int | bytes) -> ChainBlock:
+        if isinstance(which, int):
+            return self._at(which)
+        for block in self._ledger.blocks:
+            if block.hash == which:
+                return block
+        raise NotFound(f"no chain block {which.hex()}")
+
+    def headers(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
+        chosen = self._ledger.blocks[first : first + limit]
+        return tuple(HeaderBundle(block.header, block.certificate, self._ledger.validators) for block in chosen)
+
+    def transaction(self, transaction_hash: bytes) -> TransactionStatus:
+        return self._node.transaction(transaction_hash)
+
+    def account(self, address: Address) -> AccountView:
+        value = self._ledger.get(account_key(address))
+        pending = self._node.pending_nonce(address)
+        if value is None:
+            return AccountView(address, False, None, 0, 0, pending)
+        account = Account.decode(address, value)
+        return AccountView(address, True, account.public_key, account.nonce, account.balance, pending)
+
+    def validators(self, height: int | None = None) -> ValidatorSet:
+        if height is not None:
+            self._at(height)
+        return self._ledger.validators
+
+    def state(self, key: bytes, height: int | None = None) -> bytes | None:
+        if height is not None and height != len(self._ledger.blocks) - 1:
+            raise NotFound(f"the state of height {height} is no longer kept")
+        return self._ledger.get(key)
+
+    def prove(self, key: bytes, height: int | None = None) -> StateProof:
+        value = self.state(key, height)
+        block = self._ledger.blocks[-1]
+        tree = merkle.build(self._ledger.entries)
+        proof = merkle.prove(tree, key)
+        return StateProof(block.header, block.certificate, self._ledger.validators, key, value, proof)
+
+    def _records(self) -> list[RecordView]:
+        found = []
+        for key, value in sorted(self._ledger.entries.items()):
+            if key.startswith(RECORD_SPACE):
+                stored = StoredRecord.decode(value)
+                found.append(RecordView(stored.record.subject, key, stored))
+        return found
+
+    def records(self, cursor: bytes | None = None, limit: int = 100) -> RecordPage:
+        after = [view for view in self._records() if cursor is None or view.key > cursor]
+        page = tuple(after[:limit])
+        return RecordPage(page, page[-1].key if len(after) > limit else None)
+
+    def records_of(self, cid: Cid) -> tuple[RecordView, ...]:
+        return tuple(view for view in self._records() if view.key.startswith(record_prefix(cid)))
+
+    def derived_from(self, cid: Cid, limit: int = 1000) -> tuple[RecordView, ...]:
+        using = [view for view in self._records() if any(item.cid == cid for item in view.stored.record.inputs)]
+        return tuple(using[:limit])
+
+    def resolve(self, name: ArtefactName) -> Cid | None:
+        value = self._ledger.get(name_key(name))
+        return None if value is None else Cid.from_bytes(value)
+
+
+class FakeBlobs:
+    """See `mpisa.node.facade.Blobs`; `tamper` may change the bytes of a CAR, `uploads_broken` counts cut uploads."""
+
+    def __init__(self) -> None:
+        self.store = MemoryBlockStore()
+        self.pinned: dict[Cid, PinView] = {}
+        self.tamper: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
+        self.gate: asyncio.Event | None = None
+        self.entered = asyncio.Event()
+        self.uploads_broken = 0
+        self.upload_ended = asyncio.Event()
+
+    async def _collect(self, reader: AsyncIterator[bytes]) -> io.BytesIO:
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        body = io.BytesIO()
+        try:
+            async for chunk in reader:
+                body.write(chunk)
+        except BaseException:
+            self.uploads_broken += 1
+            raise
+        finally:
+            self.upload_ended.set()
+        body.seek(0)
+        return body
+
+    async def put_stream(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        chosen = DEFAULT_PROFILE if profile is None else profile_by_name(profile)
+        result = import_stream(self.store, await self._collect(reader), chosen)
+        self.pinned[result.cid] = PinView(result.cid, "recursive", "")
+        return result
+
+    async def put_tar(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        chosen = DEFAULT_PROFILE if profile is None else profile_by_name(profile)
+        result = import_tar(self.store, await self._collect(reader), chosen)
+        self.pinned[result.cid] = PinView(result.cid, "recursive", "")
+        return result
+
+    async def ensure(self, cid: Cid, *, progress: Callable[[int, int], None] | None = None) -> Retrieved:
+        self.store.get(cid)
+        return Retrieved(cid, 1, 0, 0, 0, ())
+
+    async def block(self, cid: Cid) -> bytes:
+        return self.store.get(cid)
+
+    async def _car(self, cid: Cid) -> AsyncIterator[bytes]:
+        self.store.get(cid)
+        for part in export_car(self.store, cid):
+            yield part
+
+    def car(self, cid: Cid) -> AsyncIterator[bytes]:
+        parts = self._car(cid)
+        return parts if self.tamper is None else self.tamper(parts)
+
+    async def stat(self, cid: Cid) -> StatView:
+        found = DagReader(self.store.get).stat(cid)
+        return StatView(cid, str(found.kind), found.size, found.size, 0, True)
+
+    async def ls(self, cid: Cid) -> tuple[EntryView, ...]:
+        return tuple(
+            EntryView(entry.name, entry.cid, str(entry.kind), entry.size) for entry in DagReader(self.store.get).ls(cid)
+        )
+
+    async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView:
+        self.store.get(cid)
+        self.pinned[cid] = PinView(cid, "recursive" if recursive else "direct", name)
+        return self.pinned[cid]
+
+    async def unpin(self, cid: Cid) -> None:
+        if self.pinned.pop(cid, None) is None:
+            raise NotFound(f"{cid} isn't pinned")
+
+    def pins(self) -> tuple[PinView, ...]:
+        return tuple(self.pinned.values())
+
+    def local(self, cid: Cid) -> bytes | None:
+        return self.store.get(cid) if self.store.has(cid) else None
+
+
+class FakeNode:
+    """See `mpisa.node.facade.NodeFacade`."""
+
+    def __init__(self, home: Path, ledger: FakeLedger, *, limits: Limits | None = None, hosts: tuple[str, ...] = ()):
+        self.home = home
+        self.ledger = ledger
+        self.config = NodeConfig(
+            name=home.name, api=ApiConfig(allowed_hosts=hosts), limits=limits if limits is not None else Limits()
+        )
+        self.pool: dict[int, bytes] = {}
+        self.waiters: dict[bytes, list[asyncio.Future[TransactionStatus]]] = {}
+        self.events = EventHub()
+        self.blobs = FakeBlobs()
+        self.chain = FakeChain(self)
+        self.reasons: list[str] = []
+        self.peer_id = f"12D3KooW{home.name}"
+        self.fault: Exception | None = None
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "genesis.json").write_text(ledger.genesis.to_json())
+        ledger.nodes.append(self)
+
+    def ready(self) -> tuple[bool, list[str]]:
+        return (not self.reasons, self.reasons)
+
+    def status(self) -> NodeStatus:
+        if self.fault is not None:
+            raise self.fault
+        height = self.ledger.blocks[-1].header.height
+        return NodeStatus(
+            name=self.config.name,
+            version="0",
+            role="validator",
+            peer_id=self.peer_id,
+            chain_id=CHAIN_ID,
+            authority="node1",
+            authority_index=0,
+            api_url="",
+            peer_url="",
+            listen=(),
+            round=height,
+            commit_index=height,
+            height=height,
+            certified_height=height,
+            mempool=len(self.pool),
+            mempool_bytes=0,
+            caught_up=True,
+            halted=None,
+            ready=True,
+            not_ready=(),
+            started_ms=GENESIS_TIME_MS,
+            blocks_held=0,
+            bytes_held=0,
+        )
+
+    def peers(self) -> tuple[PeerView, ...]:
+        return (PeerView("12D3KooWOther", ("/ip4/127.0.0.1/tcp/1",), 1, True, True),)
+
+    def metrics(self) -> dict[str, float]:
+        return {"height": float(self.ledger.blocks[-1].header.height), "uploads_total": 3.0}
+
+    def pending_nonce(self, address: Address) -> int:
+        value = self.ledger.get(account_key(address))
+        nonce = 0 if value is None else Account.decode(address, value).nonce
+        taken = {
+            signed.nonce
+            for signed in (decode_transaction(raw).transaction for raw in self.pool.values())
+            if signed.sender == address
+        }
+        while nonce in taken:
+            nonce += 1
+        return nonce
+
+    async def submit(
+        self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0
+    ) -> TransactionStatus:
+        signed = decode_transaction(raw)
+        place = self.ledger.places.get(signed.hash)
+        final = place is not None and self.transaction(signed.hash).receipt.nonce_used  # type: ignore[union-attr]
+        if final:
+            return self.transaction(signed.hash)
+        waiting = [held for held in self.pool.values() if decode_transaction(held).hash == signed.hash]
+        if not waiting:
+            self._admit(raw, signed.transaction.sender, signed.transaction.nonce)
+        if WaitFor(wait) is WaitFor.ACCEPTED:
+            return TransactionStatus(signed.hash, TransactionState.ACCEPTED, raw=raw)
+        future: asyncio.Future[TransactionStatus] = asyncio.get_running_loop().create_future()
+        self.waiters.setdefault(signed.hash, []).append(future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise TimedOut(f"transaction {signed.hash.hex()} is not certified after {timeout_s:g} s") from None
+
+    def _admit(self, raw: bytes, sender: Address, nonce: int) -> None:
+        pending = self.pending_nonce(sender)
+        if nonce < pending:
+            raise Rejection(RejectionReason.REPLAYED, f"nonce {nonce} is taken, the next free one is {pending}")
+        if nonce > pending + MAX_POOL_GAP:
+            raise Rejection(RejectionReason.NONCE_GAP, f"nonce {nonce} is too far ahead of {pending}")
+        validate_for_submission(self.ledger, raw, self.ledger.context(), pending_nonce=max(pending, nonce))
+        self.pool[len(self.pool)] = raw
+        self.ledger.schedule()
+
+    def executed(self, block: ChainBlock) -> None:
+        self.events.publish(EventKind.BLOCK, {"height": block.header.height})
+        self.events.publish(EventKind.CERTIFIED, {"height": block.header.height})
+        for receipt in block.receipts:
+            for future in self.waiters.pop(receipt.tx_hash, ()):
+                if not future.done():
+                    future.set_result(self.transaction(receipt.tx_hash))
+
+    def transaction(self, transaction_hash: bytes) -> TransactionStatus:
+        place = self.ledger.places.get(transaction_hash)
+        if place is None:
+            for raw in self.pool.values():
+                if decode_transaction(raw).hash == transaction_hash:
+                    return TransactionStatus(transaction_hash, TransactionState.ACCEPTED, raw=raw)
+            raise NotFound(f"transaction {transaction_hash.hex()} is neither on the chain nor waiting here")
+        height, index = place
+        block = self.ledger.blocks[height]
+        receipt: Receipt = block.receipts[index]
+        rejected = receipt.status is ReceiptStatus.REJECTED
+        state = TransactionState.REJECTED if rejected else TransactionState.CERTIFIED
+        return TransactionStatus(transaction_hash, state, height, index, receipt, block.transactions[index])
