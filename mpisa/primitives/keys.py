@@ -64,7 +64,10 @@ class PublicKey:
 
     @classmethod
     def decode(cls, raw: bytes) -> "PublicKey":
-        """From `encode`'s form. Raises Rejection(BAD_KEY) for a key that could verify nothing, or anything."""
+        """From `encode`'s form. Raises Rejection(BAD_KEY) for a misshapen key, or one that would accept any message.
+
+        An Ed25519 key that is no point passes, since finding out costs half a verification: it verifies nothing.
+        """
         kind = _KIND_OF_BYTE.get(raw[0]) if raw else None
         if kind is None:
             raise _bad_key(f"expected a kind byte of 1 to {len(_KIND_OF_BYTE)}, got {raw[:1].hex() or 'nothing'}")

@@ -85,9 +85,11 @@ def test_artefact_names_are_read_and_written(text: str, name: ArtefactName) -> N
 
 @pytest.mark.parametrize(
     "text",
-XX
-    + ["alice/../x", "alice/..", "alice/a--b", "alice/-a", "alice/a.", "alice/a b", "alice/l\u0131ama", "alice/x\n"]
-    + ["a" * 40 + "/m", "o/" + "m" * 97, "o/m@" + "t" * 65],
+    [
+        *("", "alice", "alice@v1", "/llama", "alice/", "alice/llama@", "alice/a/b", "alice/llama@v1@v2", "Alice/llama"),
+        *("alice/../x", "alice/..", "alice/a--b", "alice/-a", "alice/a.", "alice/a b", "alice/l\u0131ama", "alice/x\n"),
+        *("a" * 40 + "/m", "o/" + "m" * 97, "o/m@" + "t" * 65),
+    ],
 )
 def test_other_text_is_no_artefact_name(text: str) -> None:
     with pytest.raises(Rejection) as refused:
