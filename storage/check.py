@@ -15,7 +15,7 @@ from mpisa.primitives.cid import Cid
 from storage.blockstore import MAX_REPORTED_DAMAGES, Damage, Progress, RepairReport, VerifyReport
 from storage.files import PackFiles, disk_error
 from storage.index import BlockIndex, Entry
-from storage.records import MAX_RECORD_HEADER_BYTES, PACK_HEADER_BYTES, Record, decode_record_header
+from storage.records import MAX_RECORD_HEADER_BYTES, PACK_HEADER_BYTES, Record, decode_pack_header, decode_record_header
 from storage.scan import BadRange, walk
 
 HASH_THREADS = 2
@@ -114,6 +114,9 @@ def _inspect(packs: PackFiles, index: BlockIndex, limits: Mapping[int, int], pro
         if not packs.path(pack).exists():
             continue
         end = min(limit, packs.size(pack))
+        header = decode_pack_header(packs.read(pack, PACK_HEADER_BYTES, 0))
+        if header is None or header.number != pack:
+            findings.bad[pack] = [BadRange(pack, 0, PACK_HEADER_BYTES, "no whole pack header")]
         for item in _hashed(packs, pack, end):
             if isinstance(item, BadRange):
                 findings.bad.setdefault(pack, []).append(item)

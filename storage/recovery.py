@@ -122,8 +122,9 @@ def _header(packs: PackFiles, number: int, on_damage: OnDamage) -> PackHeader | 
 
 
 def _sealed_length(packs: PackFiles, number: int, following: PackHeader | None, on_damage: OnDamage) -> int:
+    """The acknowledged length of a pack as its direct successor recorded it; the file's where that one was removed."""
     size = packs.size(number)
-    if following is None:
+    if following is None or following.number != number + 1:
         return size
     length = following.previous_length
     if size < length:
