@@ -153,7 +153,8 @@ class BlobStore:
         return missing
 
     def _shards(self, cid: Cid) -> list[Cid]:
-        found, stack = [], [cid]
+        found: list[Cid] = []
+        stack = [cid]
         while stack and len(found) < MAX_LISTED:
             current = stack.pop()
             found.append(current)

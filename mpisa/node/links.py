@@ -16,7 +16,7 @@ import structlog
 
 from consensus.dag.validation import verify_vertex
 from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, ExecutionSignature, VertexRef
-from consensus.events import AncestorsUnavailable, ExecutionSignatureReceived, VertexReceived
+from consensus.events import AncestorsUnavailable, ExecutionSignatureReceived, RangeEnded, VertexReceived
 from mpisa.primitives import codec
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
 from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
@@ -212,6 +212,7 @@ class Links:
             return False
         for vertex in vertices:
             await self._inbox.offer(VertexReceived(to, vertex))
+        await self._inbox.offer(RangeEnded(to))
         return bool(vertices)
 
     async def _ask(self, to: AuthorityIndex, kind: str, body: bytes, limit: int) -> list[Vertex]:

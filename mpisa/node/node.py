@@ -1,8 +1,264 @@
-"""One running node: opens the stores, recovers the engine, starts the network and the tasks, and stops them again."""
+"""One running node: reads its home, starts the parts in order, and stops them again. See `mpisa.node.facade`.
+
+Order of starting: lock, stores, engine recovered from them, network, tasks. All tasks live in one TaskGroup; if one
+fails, all end, the reason is logged, and `wait` raises it. Order of stopping is the reverse.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from consensus.parameters import Parameters
+from mpisa._version import __version__
+from mpisa.network.ports import PeerId
+from mpisa.node.clock import Clock, SystemClock
+from mpisa.node.events import EventHub
+from mpisa.node.following import follow
+from mpisa.node.home import Home, HomeLock
+from mpisa.node.logs import configure_logging
+from mpisa.node.runtime import Runtime, Setup, assemble, authority_addresses, own_index
+from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
+from mpisa.node.views import EventKind, WaitFor
+from mpisa.primitives.errors import MpisaError, NotReady, UsageError
+
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+    from mpisa.config import NodeConfig
+    from mpisa.network.ports import BlockSource, Network, NetworkConfig, PeerInfo
+    from mpisa.node.blobs import BlobStore
+    from mpisa.node.chain_view import Chain
+    from mpisa.node.views import NodeStatus, PeerView, TransactionStatus
+    from mpisa.primitives.identifiers import Address
+
+MAX_WAIT_S = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+def _real_network(config: NetworkConfig, source: BlockSource) -> Network:
+    from mpisa.network.service import PeerNetwork  # imports libp2p, which takes seconds
+
+    return PeerNetwork(config, source)
+
+
+class Node:
+    """See the module. `open`, then `start`; `stop` may be called at any time and twice."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        make_network: Callable[[NetworkConfig, BlockSource], Network],
+        clock: Clock,
+        log_to_home: bool,
+    ) -> None:
+        self._setup = setup
+        self._make_network = make_network
+        self._clock = clock
+        self._log_to_home = log_to_home
+        self._events = EventHub(setup.config.limits.event_queue)
+        self._runtime: Runtime | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._started_ms = 0
+        self.api_url = f"http://{setup.config.api.host}:{setup.config.api.port}"
+
+    @classmethod
+    def open(
+        cls,
+        home: Path | str,
+        *,
+        make_network: Callable[[NetworkConfig, BlockSource], Network] = _real_network,
+        clock: Clock | None = None,
+        passphrase: bytes | None = None,
+        log_to_home: bool = True,
+    ) -> Node:
+        """Reads settings, genesis and keys; opens nothing yet. Raises InvalidConfig, NotFound, Denied, Rejection."""
+        place = Home(Path(home))
+        config = place.read_config()
+        text = place.read_genesis_text()
+        genesis = place.read_genesis()
+        keys = place.read_keys(config.role, passphrase)
+        setup = Setup(place, config, genesis, text, keys, own_index(genesis, keys, place))
+        return cls(setup, make_network, clock or SystemClock(), log_to_home)
+
+    @property
+    def home(self) -> Path:
+        return self._setup.home.path
+
+    @property
+    def config(self) -> NodeConfig:
+        return self._setup.config
+
+    @property
+    def chain(self) -> Chain:
+        return self._running.chain
+
+    @property
+    def blobs(self) -> BlobStore:
+        return self._running.blobs
+
+    @property
+    def network(self) -> Network:
+        return self._running.network
+
+    @property
+    def events(self) -> EventHub:
+        return self._events
+
+    @property
+    def peer_id(self) -> str:
+        return self._running.network.peer_id
+
+    @property
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            raise NotReady("the node isn't running", hint="start it first")
+        return self._runtime
+
+    async def start(self) -> None:
+        """Returns once the tasks run, which is before the node is ready. Raises StoreBusy, StoreDamaged, DiskFull,
+        InvalidConfig or OSError; nothing is left open then.
+        """
+        if self._main is not None:
+            raise UsageError("a node is started once")
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._main = asyncio.create_task(self._run(started), name="node")
+        await asyncio.wait((started, self._main), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            await self._main
+            raise NotReady("the node was stopped while it started")
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(HomeLock(self._setup.home))
+                if self._log_to_home:
+                    configure_logging(self._setup.config.log, self._setup.home.log_file)
+                parameters = Parameters().with_agreed(dict(self._setup.genesis.parameters.consensus))
+                runtime = await assemble(stack, self._setup, self._make_network, self._events, self._clock, parameters)
+                self._attach(runtime)
+                await stack.enter_async_context(runtime.network)
+                self._runtime = runtime
+                stack.callback(self._close_runtime)
+                await self._run_tasks(runtime, started)
+        except MpisaError as error:
+            log.error("the node could not start", reason=str(error), hint=error.hint)
+            raise
+        except ExceptionGroup as group:
+            cause = first_cause(group)
+            log.error("a task failed, the node stops", reason=str(cause), exc_info=cause)
+            raise cause from group
+        log.info("stopped")
+
+    def _attach(self, runtime: Runtime) -> None:
+        runtime.links.attach()
+        runtime.certificates.attach()
+        if self._setup.own is not None:
+            runtime.network.authorities.set_authorities(authority_addresses(self._setup))
+        runtime.network.set_peer_observer(self._observe_peer)
+
+    def _observe_peer(self, info: PeerInfo) -> None:
+        self._events.publish(EventKind.PEER, {"peer_id": info.peer_id, "connected": info.connected})
+
+    def _close_runtime(self) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.submissions.close()
+        self._events.close()
+
+    async def _run_tasks(self, runtime: Runtime, started: asyncio.Future[None]) -> None:
+        announcements = await runtime.providers.subscribe()
+        replayed = [runtime.execution.again(height) for height in runtime.store.uncertified()]
+        await runtime.network.discovery.provide_many([pin.cid for pin in runtime.blobs.pins()])
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(runtime.ordering.run(replayed), name="ordering"),
+                tasks.create_task(runtime.certificates.run(), name="certificates"),
+                tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
+                tasks.create_task(runtime.blobs.announce(), name="announce"),
+            ]
+            if self._setup.own is None:
+                running.append(tasks.create_task(self._follow(runtime), name="follow"))
+            runtime.submissions.open_intake()
+            self._started_ms = self._clock.now_ms()
+            started.set_result(None)
+            log.info("started", peer_id=runtime.network.peer_id, height=runtime.store.height, version=__version__)
+            await self._stopping.wait()
+            for task in running:
+                task.cancel()
+        await runtime.retriever.close()
+        await runtime.links.close()
+        await announcements.close()
+
+    async def _follow(self, runtime: Runtime) -> None:
+        authorities = [PeerId(item.peer_id) for item in self._setup.genesis.validators]
+        await follow(
+            runtime.network, runtime.links, authorities, lambda: runtime.engine.status().highest_accepted_round
+        )
+
+    async def stop(self) -> None:
+        """Ends the tasks, closes network, stores and lock. Harmless when it doesn't run; raises nothing (`wait` does)."""
+        self._stopping.set()
+        if self._main is not None:
+            await asyncio.wait((self._main,))
+            if not self._main.cancelled():
+                self._main.exception()
+
+    async def wait(self) -> None:
+        """Returns when the node has stopped; raises what crashed it."""
+        if self._main is not None:
+            await asyncio.shield(self._main)
+
+    def ready(self) -> tuple[bool, list[str]]:
+        """(True, []) or (False, reasons a person can read)."""
+        if self._runtime is None:
+            return False, ["the node isn't running"]
+        reasons = reasons_not_ready(self._runtime, self._setup)
+        return not reasons, reasons
+
+    def status(self) -> NodeStatus:
+        """The node's own account of itself. Raises NotReady when it doesn't run."""
+        return status_of(self._running, self._setup, self.api_url, self._started_ms, self.ready())
+
+    def peers(self) -> tuple[PeerView, ...]:
+        """Connected peers and all authorities, sorted by peer id."""
+        return peers_of(self._running, self._setup)
+
+    def metrics(self) -> dict[str, float]:
+        """Counters (names that end in _total) and gauges."""
+        return metrics_of(self._running)
+
+    async def submit(
+        self, raw: bytes, wait: WaitFor | str = WaitFor.ACCEPTED, timeout_s: float = 30.0
+    ) -> TransactionStatus:
+        """Validate, pool, and wait. Raises Rejection, TimedOut (which says what is known), NotReady, DiskFull."""
+        try:
+            until = WaitFor(wait)
+        except ValueError:
+            known = ", ".join(item.value for item in WaitFor)
+            raise UsageError(f"wait: expected one of {known}, got {wait!r}") from None
+        if not 0 < timeout_s <= MAX_WAIT_S:
+            raise UsageError(f"timeout: expected more than 0 and at most {MAX_WAIT_S:g} seconds, got {timeout_s:g}")
+        return await self._running.submissions.submit(raw, until, timeout_s)
+
+    def transaction(self, transaction_hash: bytes) -> TransactionStatus:
+        """From the chain or from this node's pool. Raises NotFound."""
+        return self._running.submissions.status(transaction_hash)
+
+    def pending_nonce(self, address: Address) -> int:
+        """The next nonce to sign, counting what waits here."""
+        return self._running.submissions.pending_nonce(address)
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error in a group of groups: what ended the node; the others were cancelled or followed."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

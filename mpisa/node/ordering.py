@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from consensus.engine import Engine
-
     from mpisa.node.clock import Clock
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.database import Change

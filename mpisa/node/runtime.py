@@ -1,0 +1,282 @@
+"""Putting the parts of one node together: stores, engine, network, tasks, in the order in which they may start.
+
+Everything that must be closed is registered on one AsyncExitStack, so that stopping is the exact reverse of starting:
+tasks, network, threads, stores, lock. Non-goals: what the parts do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from consensus.dag.committee import Authority, Committee
+from consensus.dag.vertex import decode_vertex
+from consensus.engine import Engine
+from consensus.events import ProposalRecord
+from consensus.order.checkpoint import decode_cursor
+from consensus.parameters import Parameters
+from mpisa._version import __version__
+from mpisa.ledger.genesis import genesis_header, genesis_state
+from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
+from mpisa.node.blobs import BlobStore, LocalBlocks
+from mpisa.node.certificates import CertificateKeeper
+from mpisa.node.chain_store import ChainStore
+from mpisa.node.chain_view import Chain
+from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.execution import Execution, SignatureCache
+from mpisa.node.inbox import Inbox
+from mpisa.node.links import Links
+from mpisa.node.mempool import Mempool, MempoolLimits
+from mpisa.node.ordering import Ordering
+from mpisa.node.providers import Providers
+from mpisa.node.publishing import MAX_UPLOADS, Publishing
+from mpisa.node.reactions import Reactions
+from mpisa.node.retrieval import Counters as RetrievalCounters
+from mpisa.node.retrieval import Environment, Retriever
+from mpisa.node.submission import Submissions
+from mpisa.primitives.errors import InvalidConfig
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from storage.packs import DiskBlockStore
+from storage.pins import PinStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpisa.config import NodeConfig
+    from mpisa.network.ports import BlockSource, Network
+    from mpisa.node.clock import Clock
+    from mpisa.node.events import EventHub
+    from mpisa.node.home import Home, NodeKeys
+    from mpisa.primitives.genesis import Genesis
+    from storage.blockstore import BlockStore
+
+BLOB_THREADS = 4
+EPOCH = Epoch(0)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was read from a home before anything was opened."""
+
+    home: Home
+    config: NodeConfig
+    genesis: Genesis
+    genesis_text: str
+    keys: NodeKeys
+    own: AuthorityIndex | None
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The parts of a node that has been put together."""
+
+    committee: Committee
+    parameters: Parameters
+    store: ChainStore
+    vertices: ConsensusStore
+    blocks: BlockStore
+    network: Network
+    engine: Engine
+    inbox: Inbox
+    links: Links
+    pool: Mempool
+    submissions: Submissions
+    execution: Execution
+    reactions: Reactions
+    certificates: CertificateKeeper
+    ordering: Ordering
+    providers: Providers
+    publishing: Publishing
+    retrieval: RetrievalCounters
+    retriever: Retriever
+    blobs: BlobStore
+    chain: Chain
+
+
+def committee_of(genesis: Genesis) -> Committee:
+    """The first epoch's authorities, ascending by address."""
+    return Committee(
+        [
+            Authority(AuthorityIndex(index), item.address, item.power, item.consensus_key, item.name)
+            for index, item in enumerate(genesis.validators)
+        ]
+    )
+
+
+def own_index(genesis: Genesis, keys: NodeKeys, home: Home) -> AuthorityIndex | None:
+    """Which authority these keys are; None for a follower. Raises InvalidConfig for keys the genesis doesn't name."""
+    if keys.consensus is None or keys.certificate is None:
+        return None
+    for index, item in enumerate(genesis.validators):
+        if item.address == keys.certificate.public_key.address:
+            if item.consensus_key != keys.consensus.public_key.data:
+                raise InvalidConfig(
+                    f"{home.keys / 'consensus.json'}: its key isn't the one that the genesis names for {item.name}",
+                    hint="restore the key file this validator was registered with",
+                )
+            return AuthorityIndex(index)
+    raise InvalidConfig(
+        f"{home.keys / 'certificate.json'}: the genesis names no validator with this key",
+        hint='set role = "follower" in config.toml, or use the keys this validator was registered with',
+    )
+
+
+def network_config(setup: Setup) -> NetworkConfig:
+    """What the network needs to know of this node."""
+    peer = setup.config.peer
+    bootstrap = [f"{address}/p2p/{entry.peer_id}" for entry in peer.peers for address in entry.multiaddrs]
+    return NetworkConfig(
+        identity_seed=setup.keys.node.seed,
+        chain_hash=setup.genesis.chain_hash,
+        version=__version__,
+        host=peer.host,
+        libp2p_port=peer.libp2p_port,
+        peer_port=peer.port,
+        announce_host=peer.announce_host,
+        bootstrap=tuple(bootstrap),
+        peer_store=setup.home.peer_store,
+        reprovide_interval=peer.reprovide_interval_ms / 1000,
+    )
+
+
+def authority_addresses(setup: Setup) -> list[PeerAddress]:
+    """Where the authorities are, as far as the settings say; the rest is learnt when they connect."""
+    known = {entry.peer_id: entry for entry in setup.config.peer.peers}
+    addresses = []
+    for item in setup.genesis.validators:
+        entry = known.get(item.peer_id)
+        addresses.append(
+            PeerAddress(PeerId(item.peer_id))
+            if entry is None
+            else PeerAddress(PeerId(item.peer_id), entry.multiaddrs, entry.peer_url)
+        )
+    return addresses
+
+
+def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+    stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+    return executor
+
+
+def _recover(
+    setup: Setup, committee: Committee, parameters: Parameters, store: ChainStore, vertices: ConsensusStore
+) -> Engine:
+    proposal = vertices.proposal()
+    cursor = store.cursor
+    lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
+    stored = (decode_vertex(raw, parameters) for raw in vertices.all_from(lowest))  # verified before they were kept
+    return Engine.recover(
+        parameters,
+        committee,
+        setup.genesis.chain_hash,
+        EPOCH,
+        store.hash_at(0),
+        setup.own,
+        None if setup.own is None else setup.keys.consensus,
+        anchor_time_ms=setup.genesis.time_ms,
+        cursor=cursor,
+        vertices=stored,
+        proposal=None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
+    )
+
+
+async def assemble(
+    stack: AsyncExitStack,
+    setup: Setup,
+    make_network: Callable[[NetworkConfig, BlockSource], Network],
+    events: EventHub,
+    clock: Clock,
+    parameters: Parameters,
+) -> Runtime:
+    """Opens the stores, recovers the engine and wires the parts; the network isn't started yet."""
+    genesis, limits = setup.genesis, setup.config.limits
+    loop = asyncio.get_running_loop()
+    store = await loop.run_in_executor(
+        None, ChainStore.open, setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash
+    )
+    stack.callback(store.close)
+    vertices = ConsensusStore(setup.home.consensus)
+    stack.callback(vertices.close)
+    blocks = DiskBlockStore.open(setup.home.blocks, max_bytes=limits.store_bytes or None)
+    stack.callback(blocks.close)
+    pins = PinStore(setup.home.pins)
+    stack.callback(pins.close)
+    committee = committee_of(genesis)
+    engine = await loop.run_in_executor(None, _recover, setup, committee, parameters, store, vertices)
+
+    network = make_network(network_config(setup), LocalBlocks(blocks, _report_damage))
+    writer = _threads(stack, 1, "writer")
+    verifier = _threads(stack, 1, "verifier")
+    blob_threads = _threads(stack, BLOB_THREADS, "blobs")
+    uploads = _threads(stack, MAX_UPLOADS, "uploads")
+
+    signatures = SignatureCache()
+    inbox = Inbox()
+    pool = Mempool(
+        MempoolLimits(
+            limits.mempool_transactions, limits.mempool_bytes, limits.mempool_per_account, limits.mempool_nonce_gap
+        )
+    )
+    submissions = Submissions(
+        store,
+        pool,
+        signatures,
+        clock,
+        limits.certification_lag,
+        limits.mempool_nonce_gap,
+        inbox.post_payload_waiting,
+    )
+    peers = [PeerId(item.peer_id) for item in genesis.validators]
+    links = Links(network, peers, committee, genesis.chain_hash, parameters, vertices, inbox, verifier)
+    certificates = CertificateKeeper(
+        network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
+    )
+    reactions = Reactions(store, submissions, events, certificates)
+    key = None if setup.own is None else setup.keys.certificate
+    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
+    ordering = Ordering(
+        engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes
+    )
+    providers = Providers(network, genesis.chain_hash)
+    publishing = Publishing(blocks, uploads, limits.upload_bytes)
+    counters = RetrievalCounters()
+    retriever = Retriever(
+        Environment(blocks, network.exchange, providers, blob_threads, limits.retrieval_concurrency, counters)
+    )
+    blobs = BlobStore(blocks, pins, publishing, retriever, providers, events, blob_threads)
+    chain = Chain(store, genesis, setup.genesis_text, submissions)
+    return Runtime(
+        committee,
+        parameters,
+        store,
+        vertices,
+        blocks,
+        network,
+        engine,
+        inbox,
+        links,
+        pool,
+        submissions,
+        execution,
+        reactions,
+        certificates,
+        ordering,
+        providers,
+        publishing,
+        counters,
+        retriever,
+        blobs,
+        chain,
+    )
+
+
+def _report_damage(error: Exception) -> None:
+    log.error("a stored block is damaged", error=str(error))

@@ -1,0 +1,153 @@
+"""What a node says of itself: ready or why not, peers, figures. Pure reading of a Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mpisa._version import __version__
+from mpisa.node.views import NodeStatus, PeerView
+
+if TYPE_CHECKING:
+    from mpisa.network.ports import PeerAddress
+    from mpisa.node.runtime import Runtime, Setup
+
+BEHIND_ROUNDS = 8
+"""Fewer rounds behind the others than this counts as caught up."""
+
+
+def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
+    """In words; empty when the node serves."""
+    reasons = []
+    if runtime.reactions.halt_reason is not None:
+        reasons.append(f"halted: {runtime.reactions.halt_reason}")
+    if runtime.reactions.disk_error is not None:
+        reasons.append(runtime.reactions.disk_error)
+    stake, total = _reachable_stake(runtime, setup)
+    if setup.own is None:
+        if stake == 0:
+            reasons.append("connected to no authority")
+    elif not runtime.committee.is_quorum(stake):
+        reasons.append(f"linked to authorities with {stake} of {total} stake, a quorum is needed")
+    status = runtime.engine.status()
+    if status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
+        reasons.append(f"catching up: at round {status.highest_accepted_round} of {status.highest_known_round}")
+    if status.sitting_out is not None:
+        reasons.append(f"sits the epoch out: {status.sitting_out}")
+    halted = runtime.submissions.halted()
+    if halted is not None and not reasons:
+        reasons.append(str(halted))
+    return reasons
+
+
+def _reachable_stake(runtime: Runtime, setup: Setup) -> tuple[int, int]:
+    """Stake of the authorities this node is linked to (a follower: connected to), itself included; and all stake."""
+    if setup.own is None:
+        reachable = {info.peer_id for info in runtime.network.peers()}
+    else:
+        reachable = set(runtime.network.authorities.linked())
+    stake = 0 if setup.own is None else runtime.committee.powers[setup.own]
+    for index, item in enumerate(setup.genesis.validators):
+        if index != setup.own and item.peer_id in reachable:
+            stake += item.power
+    return stake, runtime.committee.total
+
+
+def status_of(
+    runtime: Runtime, setup: Setup, api_url: str, started_ms: int, ready: tuple[bool, list[str]]
+) -> NodeStatus:
+    """Everything that `mpisa node status` shows."""
+    engine = runtime.engine.status()
+    stats = runtime.blocks.stats()
+    own = None if setup.own is None else setup.genesis.validators[setup.own]
+    address = runtime.network.address
+    return NodeStatus(
+        name=setup.config.name,
+        version=__version__,
+        role=setup.config.role.value,
+        peer_id=runtime.network.peer_id,
+        chain_id=setup.genesis.chain_id,
+        authority=None if own is None else own.name,
+        authority_index=setup.own,
+        api_url=api_url,
+        peer_url=address.peer_url or "",
+        listen=address.multiaddrs,
+        round=engine.highest_accepted_round,
+        commit_index=engine.last_commit_index,
+        height=runtime.store.height,
+        certified_height=runtime.store.certified_height,
+        mempool=len(runtime.pool),
+        mempool_bytes=runtime.pool.size,
+        caught_up=not engine.catching_up,
+        halted=runtime.reactions.halt_reason or engine.halted,
+        ready=ready[0],
+        not_ready=tuple(ready[1]),
+        started_ms=started_ms,
+        blocks_held=stats.blocks,
+        bytes_held=stats.bytes_used,
+    )
+
+
+def peers_of(runtime: Runtime, setup: Setup) -> tuple[PeerView, ...]:
+    """Connected peers and every other authority, sorted by peer id."""
+    connected = {info.peer_id: info for info in runtime.network.peers()}
+    linked = runtime.network.authorities.linked()
+    indices = {item.peer_id: index for index, item in enumerate(setup.genesis.validators)}
+    others = {*connected, *indices} - {runtime.network.peer_id}
+    views = []
+    for peer in sorted(others):
+        info = next((found for name, found in connected.items() if name == peer), None)
+        views.append(
+            PeerView(
+                peer_id=peer,
+                addresses=() if info is None else _addresses(info.address),
+                authority=indices.get(peer),
+                connected=info is not None,
+                link=any(name == peer for name in linked),
+            )
+        )
+    return tuple(views)
+
+
+def _addresses(address: PeerAddress) -> tuple[str, ...]:
+    return (*address.multiaddrs, *((address.peer_url,) if address.peer_url else ()))
+
+
+def metrics_of(runtime: Runtime) -> dict[str, float]:
+    """Counters end in _total; the rest are gauges. Sizes in bytes."""
+    engine = runtime.engine.status()
+    stats = runtime.blocks.stats()
+    counters: dict[str, int] = {}
+    for source in (
+        runtime.ordering.counters,
+        runtime.submissions.counters,
+        runtime.publishing.counters,
+        runtime.retrieval,
+    ):
+        counters |= asdict(source)
+    counters |= {
+        "vertices_received": runtime.links.vertices_received,
+        "frames_rejected": runtime.links.frames_rejected,
+    }
+    counters |= {f"network_{name}": value for name, value in asdict(runtime.network.stats).items()}
+    lag = counters.pop("network_reprovide_lag_seconds", 0)
+    figures: dict[str, float] = {f"{name}_total": float(value) for name, value in sorted(counters.items())}
+    return figures | {
+        "network_reprovide_lag_seconds": float(lag),
+        "round": float(engine.highest_accepted_round),
+        "commit_index": float(engine.last_commit_index),
+        "ordered_height": float(runtime.store.height),
+        "certified_height": float(runtime.store.certified_height),
+        "certification_lag_blocks": float(runtime.submissions.lag()),
+        "dag_vertices": float(engine.vertices),
+        "dag_pending": float(engine.pending),
+        "inbox_events": float(len(runtime.inbox)),
+        "mempool_transactions": float(len(runtime.pool)),
+        "mempool_bytes": float(runtime.pool.size),
+        "mempool_in_flight": float(runtime.pool.in_flight),
+        "peers": float(len(runtime.network.peers())),
+        "authority_links": float(len(runtime.network.authorities.linked())),
+        "store_blocks": float(stats.blocks),
+        "store_bytes": float(stats.bytes_used),
+        "equivocators": float(len(engine.evidence)),
+    }
