@@ -8,16 +8,67 @@ Unknown fields in an answer are ignored, so that an older client can talk to a n
 
 from typing import Any
 
-import msgspec
+from mpisa.sdk.chain_models import (
+    Account,
+    ChainBlock,
+    ChainHead,
+    GenesisDocument,
+    HeaderPage,
+    MapProof,
+    Model,
+    ProofLeaf,
+    Receipt,
+    SignedHeader,
+    StateProof,
+    StateValue,
+    Transaction,
+    Validator,
+    Validators,
+)
 
-
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every answer: immutable, hashable by value where its fields are, convertible to plain data."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The answer as plain JSON-ready data, nested answers included."""
-        built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # to_builtins would leave tuples
-        return built
+__all__ = [
+    "Account",
+    "Artefact",
+    "ArtefactPage",
+    "ArtefactRecords",
+    "BlobStat",
+    "ChainBlock",
+    "ChainHead",
+    "ChainVerification",
+    "Check",
+    "Entries",
+    "Entry",
+    "Event",
+    "External",
+    "GenesisDocument",
+    "GetResult",
+    "HeaderPage",
+    "Health",
+    "Input",
+    "Lineage",
+    "LineageEdge",
+    "MapProof",
+    "Model",
+    "Name",
+    "NodeInfo",
+    "Peer",
+    "Peers",
+    "Pin",
+    "Pins",
+    "Problem",
+    "ProofLeaf",
+    "PublishResult",
+    "PutResult",
+    "Readiness",
+    "Receipt",
+    "SignedHeader",
+    "StateProof",
+    "StateValue",
+    "Transaction",
+    "Validator",
+    "Validators",
+    "VerifyResult",
+]
 
 
 class Readiness(Model, frozen=True, kw_only=True):
@@ -71,156 +122,6 @@ class Peer(Model, frozen=True, kw_only=True):
 
 class Peers(Model, frozen=True, kw_only=True):
     peers: tuple[Peer, ...]
-
-
-class ChainHead(Model, frozen=True, kw_only=True):
-    """The newest certified chain block; `certified` is False for genesis alone, `ordered_height` how far the DAG is."""
-
-    chain_id: str
-    height: int
-    hash: str
-    state_root: str
-    epoch: int
-    time_ms: int
-    ordered_height: int
-    certified: bool
-
-
-class Receipt(Model, frozen=True, kw_only=True):
-    """The outcome of one transaction: `status` is applied or rejected, `reason` the rejection's kebab-case name.
-
-    `nonce_used` marks a final outcome: the nonce is spent, and this transaction can never take effect again.
-    """
-
-    tx: str
-    status: str
-    reason: str | None = None
-    detail: str = ""
-    nonce_used: bool = False
-    fee: int = 0
-
-
-class Transaction(Model, frozen=True, kw_only=True):
-    """Where a transaction is. `status`: accepted, ordered, certified or rejected."""
-
-    hash: str
-    status: str
-    height: int | None = None
-    index: int | None = None
-    receipt: Receipt | None = None
-    raw: str | None = None
-
-
-class ChainBlock(Model, frozen=True, kw_only=True):
-    """One chain block: its header in fields and as its 340 bytes, certificate (hex, None until certified), outcomes."""
-
-    height: int
-    hash: str
-    time_ms: int
-    epoch: int
-    first_commit: int
-    last_commit: int
-    previous: str
-    commit_digest: str
-    window_root: str
-    tx_root: str
-    receipts_root: str
-    state_root: str
-    validators_hash: str
-    next_validators_hash: str
-    header: str
-    certified: bool
-    certificate: str | None = None
-    transactions: tuple[str, ...] = ()
-    receipts: tuple[Receipt, ...] = ()
-
-
-class SignedHeader(Model, frozen=True, kw_only=True):
-    """A header and the certificate over it, both hex; genesis carries no certificate."""
-
-    height: int
-    header: str
-    certificate: str | None = None
-
-
-class HeaderPage(Model, frozen=True, kw_only=True):
-    """Headers in ascending order, the validator set that certified them (hex records), and where to go on."""
-
-    headers: tuple[SignedHeader, ...]
-    validators: str
-    next: int | None = None
-
-
-class Validator(Model, frozen=True, kw_only=True):
-    address: str
-    power: int
-    name: str | None = None
-
-
-class Validators(Model, frozen=True, kw_only=True):
-    """The validator set in force at a height; `encoded` is its hashed form, `hash` its sha256."""
-
-    height: int
-    epoch: int
-    total_power: int
-    hash: str
-    encoded: str
-    validators: tuple[Validator, ...]
-
-
-class GenesisDocument(Model, frozen=True, kw_only=True):
-    """The genesis document word for word, with its hash; trust in it comes from elsewhere."""
-
-    chain_id: str
-    hash: str
-    chain_hash: str
-    document: str
-
-
-class StateValue(Model, frozen=True, kw_only=True):
-    """A state entry (hex); `value` is None where the key has none."""
-
-    key: str
-    height: int
-    value: str | None = None
-
-
-class ProofLeaf(Model, frozen=True, kw_only=True):
-    path: str
-    value_hash: str
-
-
-class MapProof(Model, frozen=True, kw_only=True):
-    """The way from the state root to a key: `bitmap` in 0x hex, hashes in hex, siblings from the root down."""
-
-    depth: int
-    bitmap: str
-    siblings: tuple[str, ...]
-    leaf: ProofLeaf | None = None
-
-
-class StateProof(Model, frozen=True, kw_only=True):
-    """A state entry with what a light client needs: header, certificate, validators (hex) and the map proof."""
-
-    key: str
-    height: int
-    header: str
-    validators: str
-    proof: MapProof
-    certificate: str | None = None
-    value: str | None = None
-
-
-class Account(Model, frozen=True, kw_only=True):
-    """An account; `pending_nonce` is the next nonce to sign, counting transactions that still wait."""
-
-    address: str
-    exists: bool
-    nonce: int
-    pending_nonce: int
-    balance: int
-    public_key: str | None = None
-    key_kind: str | None = None
 
 
 class External(Model, frozen=True, kw_only=True):

@@ -30,6 +30,9 @@ STATUS: Final[dict[str, int]] = {
 }
 
 REJECTION_STATUS: Final[dict[RejectionReason, int]] = {
+    RejectionReason.BAD_ADDRESS: 400,
+    RejectionReason.BAD_CID: 400,
+    RejectionReason.BAD_NAME: 400,
     RejectionReason.TOO_LARGE: 413,
     RejectionReason.REPLAYED: 409,
     RejectionReason.NONCE_GAP: 409,

@@ -63,12 +63,9 @@ SEAL_S = 0.003
 MAX_POOL_GAP = 64
 
 
-def test_key(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
+def key_of(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
     """A key that a name determines."""
     return private_key(kind, sha256(name.encode()))
-
-
-test_key.__test__ = False  # type: ignore[attr-defined]
 
 
 def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]:
@@ -76,18 +73,18 @@ def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]
     keys = {}
     members = []
     for number in range(validators):
-        certificate = test_key(f"certificate {number}", KeyKind.SECP256K1)
+        certificate = key_of(f"certificate {number}", KeyKind.SECP256K1)
         keys[bytes(certificate.address)] = certificate
         members.append(
             GenesisValidator(
                 name=f"node{number + 1}",
                 address=certificate.address,
                 power=1,
-                consensus_key=test_key(f"consensus {number}").public_key.data,
+                consensus_key=key_of(f"consensus {number}").public_key.data,
                 peer_id=f"12D3KooWFakePeer{number}",
             )
         )
-    accounts = [GenesisAccount(test_key(name).address, 10**12, test_key(name).public_key) for name in ("alice", "bob")]
+    accounts = [GenesisAccount(key_of(name).address, 10**12, key_of(name).public_key) for name in ("alice", "bob")]
     genesis = Genesis(
         chain_id=CHAIN_ID,
         time_ms=GENESIS_TIME_MS,
@@ -434,9 +431,7 @@ class FakeNode:
             nonce += 1
         return nonce
 
-    async def submit(
-        self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0
-    ) -> TransactionStatus:
+    async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
         signed = decode_transaction(raw)
         place = self.ledger.places.get(signed.hash)
         final = place is not None and self.transaction(signed.hash).receipt.nonce_used  # type: ignore[union-attr]

@@ -16,14 +16,14 @@ from mpisa.api.server import ApiServer
 from mpisa.config import Limits
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import InvalidConfig
-from mpisa.primitives.operations import Publish, SetName
 from mpisa.primitives.identifiers import ArtefactName
+from mpisa.primitives.operations import Publish, SetName
 from mpisa.primitives.record import ArtefactKind, Input, ProvenanceRecord
 from mpisa.primitives.state_keys import account_key
 from mpisa.primitives.transaction import Transaction, sign_transaction
 from mpisa.sdk.models import Problem
 from tests.api.conftest import TOKEN
-from tests.api.fake_node import FakeLedger, FakeNode, test_key
+from tests.api.fake_node import FakeLedger, FakeNode, key_of
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -36,14 +36,16 @@ def tar_of(files: dict[str, bytes]) -> bytes:
     return body.getvalue()
 
 
-async def upload(http: aiohttp.ClientSession, data: object, kind: str = "application/octet-stream") -> dict[str, object]:
+async def upload(
+    http: aiohttp.ClientSession, data: object, kind: str = "application/octet-stream"
+) -> dict[str, object]:
     async with http.post("/v1/blobs", data=data, headers={"Content-Type": kind}) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.json()  # type: ignore[no-any-return]
 
 
 def publish_transaction(ledger: FakeLedger, cid: Cid, nonce: int = 0, inputs: tuple[Input, ...] = ()) -> bytes:
-    alice = test_key("alice")
+    alice = key_of("alice")
     record = ProvenanceRecord(ArtefactKind.MODEL, cid, 5, inputs=inputs, license="Apache-2.0")
     name = SetName(ArtefactName.parse(f"alice/demo@v{nonce}"), cid)
     transaction = Transaction(
@@ -85,7 +87,12 @@ async def test_chain_routes_agree_with_each_other(
     raw = publish_transaction(ledger, Cid.of(b"model"))
     async with http.post("/v1/transactions?wait=certified&timeout=5", json={"transaction": raw.hex()}) as answer:
         sent = await answer.json()
-    assert (answer.status, sent["status"], sent["height"], sent["receipt"]["status"]) == (200, "certified", 1, "applied")
+    assert (answer.status, sent["status"], sent["height"], sent["receipt"]["status"]) == (
+        200,
+        "certified",
+        1,
+        "applied",
+    )
     head = await (await http.get("/v1/chain/head")).json()
     assert (head["height"], head["certified"], head["chain_id"]) == (1, True, "test-chain")
     by_height = await (await http.get("/v1/chain/blocks/1")).json()
@@ -99,7 +106,7 @@ async def test_chain_routes_agree_with_each_other(
     assert page["headers"][0]["header"] == by_height["header"]
     past = await (await http.get("/v1/chain/headers?from=9")).json()
     assert (past["headers"], past["next"]) == ([], None)
-    key = account_key(test_key("alice").address).hex()
+    key = account_key(key_of("alice").address).hex()
     state = await (await http.get(f"/v1/chain/state/{key}")).json()
     proof = await (await http.get(f"/v1/chain/proof/{key}?height=1")).json()
     assert state["value"] == proof["value"] == ledger.get(bytes.fromhex(key)).hex()  # type: ignore[union-attr]
@@ -108,7 +115,7 @@ async def test_chain_routes_agree_with_each_other(
     assert {item["name"] for item in validators["validators"]} == {"node1", "node2", "node3", "node4"}
     found = await (await http.get(f"/v1/transactions/{sent['hash']}")).json()
     assert found == sent
-    account = await (await http.get(f"/v1/accounts/0x{test_key('alice').address.hex()}")).json()
+    account = await (await http.get(f"/v1/accounts/0x{key_of('alice').address.hex()}")).json()
     assert (account["nonce"], account["pending_nonce"], account["exists"]) == (1, 1, True)
     genesis = await (await http.get("/v1/chain/genesis")).json()
     assert genesis["document"] == ledger.genesis.to_json()
