@@ -276,7 +276,10 @@ class PeerAuthorityLinks:
         socket = web.WebSocketResponse(
             heartbeat=self._limits.ping_interval * 2, max_msg_size=MAX_MESSAGE_BYTES, compress=False
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return socket  # the peer has gone again
         older, self._inbound[peer] = self._inbound.get(peer), socket
         if older is not None:
             await older.close(code=aiohttp.WSCloseCode.GOING_AWAY, message=b"replaced")

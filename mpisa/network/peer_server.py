@@ -192,7 +192,8 @@ class PeerServer:
 
     async def _authenticate(self, request: web.Request) -> web.StreamResponse:
         peer = _peer_of(request)
-        headers = {} if request[INFO] is None else {"Authentication-Info": request[INFO]}
+        info = request[INFO]
+        headers = {} if info is None else {"Authentication-Info": info}
         return web.Response(text=peer, headers=headers)
 
     async def _get_block(self, request: web.Request) -> web.StreamResponse:

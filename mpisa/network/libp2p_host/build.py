@@ -90,7 +90,7 @@ def build_gossip() -> Any:
 
 
 class SeenMessages:
-    """Message ids of the last two minutes, at most `MAX_SEEN_MESSAGES`. Stands for the library's cache, which has no bound and a thread."""
+    """Message ids of two minutes, at most `MAX_SEEN_MESSAGES`. The library's cache has no bound, and a thread."""
 
     def __init__(self) -> None:
         self._expiry: OrderedDict[bytes, float] = OrderedDict()

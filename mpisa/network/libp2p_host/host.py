@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpisa.network.libp2p_host import load
 from mpisa.network.libp2p_host.version import check_version
 from mpisa.network.ports import PeerId
 from mpisa.primitives.errors import TimedOut, Unreachable
@@ -37,6 +38,7 @@ class Libp2pHost:
         port is taken.
         """
         check_version()
+        await asyncio.to_thread(load)
         from mpisa.network.libp2p_host import cures
         from mpisa.network.libp2p_host.engine import Engine
         from mpisa.network.libp2p_host.portal import Portal
