@@ -281,9 +281,7 @@ def _validate_proof(proof: MapProof) -> None:
     if proof.bitmap < 0 or proof.bitmap >> proof.depth:
         raise _bad(f"its bitmap has bits at or above its depth of {proof.depth}")
     if proof.bitmap.bit_count() != len(proof.siblings):
-        raise _bad(
-            f"expected {proof.bitmap.bit_count()} siblings, as many as bits in the bitmap, got {len(proof.siblings)}"
-        )
+        raise _bad(f"its bitmap names {proof.bitmap.bit_count()} siblings, got {len(proof.siblings)}")
     for sibling in proof.siblings:
         if len(sibling) != 32:
             raise _bad(f"expected siblings of 32 bytes, got {len(sibling)}")

@@ -56,16 +56,14 @@ def rejected(signature: bytes, digest: bytes = DIGEST) -> str:
     return refused.value.detail
 
 
-def test_the_high_s_twin_is_refused() -> None:
-    """(r, n - s) with the other parity recovers the same key: a second encoding of one signature."""
+def test_the_high_s_twin_is_no_second_encoding() -> None:
+    """(r, n - s) and the other parity recover the same key in 65 bytes; in 64 its top bit is taken for parity."""
     for salt in range(8):
         digest = keccak256(bytes((salt,)))
         signature = sign(digest)
-        parity, s = signature[32] >> 7, int.from_bytes(signature[32:], "big") & ((1 << 255) - 1)
-        twin = N - s
-        if twin < 1 << 255:
-            encoded = signature[:32] + (twin | (1 - parity) << 255).to_bytes(32, "big")
-            assert rejected(encoded, digest) == "s is zero or above half the group order"
+        s = int.from_bytes(signature[32:], "big") & ((1 << 255) - 1)
+        twin = signature[:32] + (N - s).to_bytes(32, "big")
+        assert not secp256k1.verify_digest(secp256k1.public_key(SEED), digest, twin)
 
 
 def test_s_is_accepted_up_to_half_the_order_and_no_further() -> None:
