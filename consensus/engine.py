@@ -253,6 +253,8 @@ class Engine:
         """Everything but persistence that an accepted vertex means."""
         vertex = node.vertex
         self._sequencer.add(node)
+        if node.author not in self._admission.equivocators:
+            self._graph.vouch(node)
         self._workload.accepted(node)
         if self._proposer is None or node.round >= self._proposer.last.round:
             self._pacemaker.seen_in_time(node.author)

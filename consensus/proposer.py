@@ -2,7 +2,7 @@
 
 parents[0] is the own previous vertex; then every author's vertex of the round below, or else its latest one that the own
 chain hasn't referenced yet: include all that is known. Of twins the first seen is built on; a known equivocator isn't chosen
-at all. Execution signatures and evidence that no vertex carried yet travel along.
+as a new parent: only where others built on its vertex already, and no quorum is without it. Execution signatures and evidence that no vertex carried yet travel along.
 """
 
 from collections.abc import Set
@@ -98,9 +98,10 @@ class Proposer:
         """The own vertex of this round, or None while the parents that may be chosen are no quorum."""
         assert target > self.last.round, "one vertex a round"
         parents = self._choose_parents(target, equivocators)
-        stake = self._committee.stake_of(ref.author for ref in parents if ref.round == target - 1)
-        if not self._committee.is_quorum(stake):
-            return None
+        if not self._is_quorum(parents, target):
+            parents += self._choose_vouched(target, equivocators)
+            if not self._is_quorum(parents, target):
+                return None
         signatures, evidence = self._take()
         timestamp = max(now_ms, self.last_timestamp_ms)
         header = VertexHeader(
@@ -136,6 +137,16 @@ class Proposer:
                     parents.append(nodes[0].ref)
                     break
         return tuple(parents)
+
+    def _choose_vouched(self, target: Round, equivocators: Set[int]) -> tuple[VertexRef, ...]:
+        """Equivocators' vertices of the round below that others built on already, where it takes them to reach a quorum."""
+        nodes = [self._graph.vouched_at(target - 1, author) for author in sorted(equivocators) if author != self._own]
+        return tuple(node.ref for node in nodes if node is not None)
+
+    def _is_quorum(self, parents: tuple[VertexRef, ...], target: Round) -> bool:
+        return self._committee.is_quorum(
+            self._committee.stake_of(ref.author for ref in parents if ref.round == target - 1)
+        )
 
     def _take(self) -> tuple[tuple[ExecutionSignature, ...], tuple[bytes, ...]]:
         heights = sorted(self._signatures)[: self._parameters.max_execution_signatures]

@@ -12,9 +12,10 @@ from consensus.dag.vertex import Vertex, VertexRef
 
 
 class Node:
-    """An accepted vertex in the graph: its place, its votes, and whether a commit took it."""
+    """An accepted vertex: its place, its votes, whether a commit took it, and whether a vertex by no known equivocator
+    builds on it."""
 
-    __slots__ = ("author", "committed", "id", "parents", "round", "vertex", "votes")
+    __slots__ = ("author", "committed", "id", "parents", "round", "vertex", "votes", "vouched")
 
     def __init__(self, vertex: Vertex) -> None:
         header = vertex.header
@@ -26,6 +27,7 @@ class Node:
         below = header.round - 1
         self.votes: dict[int, bytes] = {ref[1]: ref[2] for ref in header.parents if ref[0] == below}
         self.committed = False
+        self.vouched = False
 
     @property
     def ref(self) -> VertexRef:
@@ -73,6 +75,17 @@ class Graph:
         if node.round > self._latest.get(node.author, 0):
             self._latest[node.author] = node.round
         return node
+
+    def vouch(self, node: Node) -> None:
+        """The node's author isn't known as an equivocator: what it builds on may be built on."""
+        for ref in node.parents:
+            parent = self._nodes.get(ref.id)
+            if parent is not None:
+                parent.vouched = True
+
+    def vouched_at(self, round_number: int, author: int) -> Node | None:
+        """The author's first vouched vertex of the round, or None."""
+        return next((node for node in self.at(round_number, author) if node.vouched), None)
 
     def shed(self, identifier: bytes) -> None:
         """Let go of what a committed vertex carried: whoever executes it has it, the graph needs the header alone."""

@@ -1,7 +1,8 @@
 """The threshold clock: the round in which the next vertex may be (docs/protocol.md, section 10).
 
-Round r opens when a quorum of authors at r - 1 is held. Authors with evidence against them don't count: a vertex built now
-may not choose them as parents.
+Round r opens when a quorum of authors at r - 1 is held that a vertex may choose as parents. A known equivocator isn't chosen as
+a new parent; its vertex counts only where another author built on it already. (Were it never counted, those who used it before
+the evidence came would stand in a round that the others can't reach.)
 """
 
 from collections.abc import Set
@@ -21,17 +22,24 @@ class ThresholdClock:
         self.round = 1
         self.opened_ms = now_ms
 
-    def observe(self, round_number: int, excluded: Set[int], now_ms: int) -> bool:
-        """A vertex of this round was accepted; whether a higher round opened."""
-        if round_number < self.round:
-            return False
+    def observe(self, round_number: int, equivocators: Set[int], now_ms: int) -> bool:
+        """A vertex of this round was accepted; whether a higher round opened.
+
+        It may also have vouched for an equivocator's vertex in the round below.
+        """
+        for candidate in (round_number, round_number - 1):
+            if candidate >= self.round and self._committee.is_quorum(self._eligible_stake(candidate, equivocators)):
+                self.round = candidate + 1
+                self.opened_ms = now_ms
+                return True
+        return False
+
+    def _eligible_stake(self, round_number: int, equivocators: Set[int]) -> int:
         stake = self._graph.stake_at(round_number)
-        if excluded:
-            stake -= self._committee.stake_of(
-                author for author in self._graph.authors_at(round_number) if author in excluded
-            )
-        if not self._committee.is_quorum(stake):
-            return False
-        self.round = round_number + 1
-        self.opened_ms = now_ms
-        return True
+        if not equivocators:
+            return stake
+        return stake - self._committee.stake_of(
+            author
+            for author in self._graph.authors_at(round_number)
+            if author in equivocators and self._graph.vouched_at(round_number, author) is None
+        )
