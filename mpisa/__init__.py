@@ -4,8 +4,7 @@ Importing this package imports nothing else; `mpisa.Client`, `mpisa.AsyncClient`
 are loaded when they are first asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what typing says at run time, without importing it
 
 if TYPE_CHECKING:
     from mpisa._version import __version__
@@ -22,7 +21,9 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "errors":
         return import_module("mpisa.primitives.errors")
     home = _HOMES.get(name)

@@ -5,8 +5,7 @@ frozen records of `models`, failures the classes of `mpisa.primitives.errors`. T
 request; libp2p and the node never are.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what typing says at run time, without importing it
 
 if TYPE_CHECKING:
     from mpisa.sdk import models, wallet
@@ -18,7 +17,9 @@ __all__ = ["AsyncClient", "Client", "models", "wallet"]
 _HOMES = {"AsyncClient": "mpisa.sdk.async_client", "Client": "mpisa.sdk.client"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in ("models", "wallet"):

@@ -8,6 +8,8 @@ Unknown fields in an answer are ignored, so that an older client can talk to a n
 
 from typing import Any
 
+import msgspec
+
 from mpisa.sdk.chain_models import (
     Account,
     ChainBlock,
@@ -271,7 +273,7 @@ class Event(Model, frozen=True, kw_only=True):
 
     id: int
     kind: str
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Check(Model, frozen=True, kw_only=True):
