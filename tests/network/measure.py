@@ -120,7 +120,9 @@ async def node(number: int, pipe: Connection, small: bool) -> None:
             pipe.send(None)
 
 
-async def fetch(network: PeerNetwork, provider: PeerAddress, cids: list[str], folder: str | None) -> tuple[float, float]:
+async def fetch(
+    network: PeerNetwork, provider: PeerAddress, cids: list[str], folder: str | None
+) -> tuple[float, float]:
     wanted = [Cid.parse(cid) for cid in cids]
     before, started = cpu(), time.perf_counter()
     writing: list[asyncio.Future[None]] = []
@@ -185,7 +187,9 @@ def run_node(number: int, pipe: Connection, small: bool) -> None:
         runner.run(node(number, pipe, small))
 
 
-def launch(count: int, small: bool = False) -> tuple[list[Connection], list[PeerAddress], list[str], list[multiprocessing.Process]]:
+def launch(
+    count: int, small: bool = False
+) -> tuple[list[Connection], list[PeerAddress], list[str], list[multiprocessing.Process]]:
     pipes, addresses, processes, cids = [], [], [], []
     bootstrap: tuple[str, ...] = ()
     for number in range(1, count + 1):
@@ -229,7 +233,9 @@ def main(what: str) -> None:
                     pipes[1].send(("fetch", addresses[0], cids, target))
                     speed, seconds = pipes[1].recv()
                     kind = "4 KiB blocks" if small else "1 MiB blocks"
-                    print(f"{kind}: {speed:.0f} MiB/s ({'written and synced' if target else 'hashed'}), receiver CPU {seconds:.2f} s")
+                    print(
+                        f"{kind}: {speed:.0f} MiB/s ({'written and synced' if target else 'hashed'}), receiver CPU {seconds:.2f} s"
+                    )
             stop(pipes, processes)
         return
     pipes, addresses, _, processes = launch(4)
