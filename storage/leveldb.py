@@ -185,6 +185,14 @@ def _text(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def salvage(path: Path) -> None:
+    """Let LevelDB make a damaged database openable with what is still whole. Raises StoreDamaged when it can't."""
+    try:
+        plyvel.repair_db(str(path), paranoid_checks=True)
+    except plyvel.Error as error:
+        raise StoreDamaged(f"{path} can't be salvaged: {_text(error)}", hint="restore it from a backup") from None
+
+
 def remove_database(path: Path) -> None:
     """Delete a database that can be made again from something else."""
     shutil.rmtree(path, ignore_errors=True)

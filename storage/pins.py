@@ -12,7 +12,7 @@ from pathlib import Path
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.codec import decode, encode, expect_bytes, expect_str, expect_tuple
 from mpisa.primitives.errors import NotFound, Rejection, StoreDamaged, UsageError
-from storage.leveldb import REPAIR_HINT, Database
+from storage.leveldb import REPAIR_HINT, Database, salvage
 
 MAX_PIN_NAME_BYTES = 256
 MAX_PIN_BYTES = 1024
@@ -95,15 +95,41 @@ class PinStore:
 
     def _decode(self, value: bytes) -> Pin:
         try:
-            raw, kind, reason, name = expect_tuple(decode(value, max_bytes=MAX_PIN_BYTES), "pin", 4)
-            return Pin(
-                Cid.from_bytes(expect_bytes(raw, "cid")),
-                PinKind(expect_str(kind, "kind", 16)),
-                PinReason(expect_str(reason, "reason", 16)),
-                expect_str(name, "name", MAX_PIN_NAME_BYTES),
-            )
+            return _decode(value)
         except (ValueError, Rejection):
             raise StoreDamaged(f"pins {self._database.path}: an entry can't be read", hint=REPAIR_HINT) from None
+
+
+def repair_pins(path: Path) -> tuple[tuple[Pin, ...], int]:
+    """Rescue the pins of a damaged store that is not open: those kept, and how many entries could not be read.
+
+    LevelDB salvages what its checksums still vouch for; pins whose bytes are gone have to be set again.
+    """
+    salvage(path)
+    database = Database(path, "pins")
+    try:
+        kept: list[Pin] = []
+        unreadable: list[bytes] = []
+        for key, value in database.scan(_PIN):
+            try:
+                kept.append(_decode(value))
+            except (ValueError, Rejection):
+                unreadable.append(key)
+        database.write([(key, None) for key in unreadable], sync=True)
+    finally:
+        database.close()
+    return tuple(kept), len(unreadable)
+
+
+def _decode(value: bytes) -> Pin:
+    """A stored pin. Raises ValueError or Rejection."""
+    raw, kind, reason, name = expect_tuple(decode(value, max_bytes=MAX_PIN_BYTES), "pin", length=4)
+    return Pin(
+        Cid.from_bytes(expect_bytes(raw, "cid")),
+        PinKind(expect_str(kind, "kind", 16)),
+        PinReason(expect_str(reason, "reason", 16)),
+        expect_str(name, "name", MAX_PIN_NAME_BYTES),
+    )
 
 
 def _key(cid: Cid, kind: PinKind, reason: PinReason) -> bytes:
