@@ -1,9 +1,9 @@
 """Falling behind by many rounds, and catching up (docs/protocol.md, section 12).
 
-Live vertices far above the highest open round are dropped (their execution signatures were read): keeping them would need
-unbounded room. Instead everything from our round on is pulled in ranges, in causal order, one request at a time; another
-authority is asked when a range brings nothing for a while. While a validity threshold of authors is far above, this node is
-behind for certain and proposes nothing.
+Live vertices far above the highest open round are dropped (their execution signatures were read): keeping them would
+need unbounded room. Instead everything from our round on is pulled in ranges, in causal order, one request at a time;
+another authority is asked when a range brings nothing for a while. While a validity threshold of authors is far
+above, this node is behind for certain and proposes nothing.
 """
 
 from consensus.dag.committee import Committee
@@ -13,15 +13,32 @@ from mpisa.primitives.identifiers import AuthorityIndex, Round
 
 
 class CatchUp:
-    """The highest signed round of each author, and the range request under way."""
+    """The highest signed round of each author, and the range request under way.
 
-    __slots__ = ("_asked", "_attempts", "_committee", "_from", "_own", "_parameters", "_progress_ms", "_rounds")
+    `known_round` is the highest round that a validity threshold of authors has reached: at least one honest author is
+    there.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_attempts",
+        "_committee",
+        "_from",
+        "_highest",
+        "_own",
+        "_parameters",
+        "_progress_ms",
+        "_rounds",
+        "known_round",
+    )
 
     def __init__(self, parameters: Parameters, committee: Committee, own: AuthorityIndex | None) -> None:
         self._parameters = parameters
         self._committee = committee
         self._own = own
         self._rounds = [0] * len(committee)
+        self._highest = 0
+        self.known_round = 0
         self._from: int | None = None
         self._asked: AuthorityIndex | None = None
         self._progress_ms = 0
@@ -29,17 +46,16 @@ class CatchUp:
 
     def note(self, author: int, round_number: int) -> None:
         """A vertex with a valid signature of this author and round was seen."""
-        if round_number > self._rounds[author]:
-            self._rounds[author] = round_number
-
-    def known_round(self) -> int:
-        """The highest round that a validity threshold of authors has reached: at least one honest author is there."""
+        if round_number <= self._rounds[author]:
+            return
+        self._rounds[author] = round_number
+        self._highest = max(self._highest, round_number)
         stake = 0
-        for round_number, power in sorted(zip(self._rounds, self._committee.powers, strict=True), reverse=True):
+        for known, power in sorted(zip(self._rounds, self._committee.powers, strict=True), reverse=True):
             stake += power
             if self._committee.is_validity(stake):
-                return round_number
-        return 0
+                self.known_round = known
+                return
 
     def is_far(self, round_number: int, open_round: int) -> bool:
         """Whether a vertex of this round is too far above ours to be kept."""
@@ -47,7 +63,7 @@ class CatchUp:
 
     def is_behind(self, open_round: int) -> bool:
         """Whether this node is far behind for certain."""
-        return self.is_far(self.known_round(), open_round)
+        return self.is_far(self.known_round, open_round)
 
     def progressed(self, now_ms: int) -> None:
         """Vertices were accepted."""
@@ -55,14 +71,16 @@ class CatchUp:
 
     def due(self, open_round: int, gc_round: int, now_ms: int) -> RequestRange | None:
         """The range request to make now, if any."""
+        if not self.is_far(self._highest, open_round):
+            self._from = None
+            self._attempts = 0
+            return None
         ahead = [
             (-round_number, author)
             for author, round_number in enumerate(self._rounds)
             if author != self._own and self.is_far(round_number, open_round)
         ]
         if not ahead:
-            self._from = None
-            self._attempts = 0
             return None
         if self._from is not None and open_round < self._from + self._parameters.range_rounds:
             if now_ms < self._progress_ms + self._parameters.range_timeout_ms:

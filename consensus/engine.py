@@ -1,8 +1,9 @@
 """The engine: events and the time in, effects out (docs/protocol.md, sections 9 to 13).
 
-It owns all state of one authority (or follower) in one epoch and does no I/O. Every call works the same way: take the event
-in, move what it sets free into the graph, emit the commits that follow, then see whether a vertex is due, what to fetch, and
-which timers to set. Own vertices are durable before they are sent, together with everything they build on.
+It owns all state of one authority (or follower) in one epoch and does no I/O. Every call works the same way: take the
+event in, move what it sets free into the graph, emit the commits that follow, then see whether a vertex is due, what
+to fetch, and which timers to set. Own vertices are durable before they are sent, together with everything they build
+on.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from consensus.dag.evidence import evidence_author
 from consensus.dag.graph import Graph, Node
 from consensus.dag.threshold_clock import ThresholdClock
 from consensus.dag.vertex import Vertex, decode_vertex, encode_vertex, genesis_refs
+from consensus.fetching import fetch
 from consensus.halting import halt_evidence
 from consensus.journal import Journal
 from consensus.order.certifier import Certified as CertifiedHeight
@@ -38,8 +40,8 @@ from mpisa.primitives.keys import PrivateKey
 class Engine:
     """One node's consensus in one epoch. Not thread-safe: one owner calls `start` once, then `handle`.
 
-    `anchor` is the hash of the closing header before the epoch (genesis for the first), `anchor_time_ms` its time. A follower
-    has neither `own` nor `key`.
+    `anchor` is the hash of the closing header before the epoch (genesis for the first), `anchor_time_ms` its time. A
+    follower has neither `own` nor `key`.
     """
 
     def __init__(
@@ -105,9 +107,9 @@ class Engine:
     ) -> "Engine":
         """The engine as it was: the cursor of the last executed block (None before the first), what was persisted.
 
-        Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind the
-        cursor again and re-sends the last proposal. Raises Rejection for a cursor or proposal that can't be read, StoreDamaged
-        where the vertices don't lead to the cursor's committed window.
+        Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind
+        the cursor again and re-sends the last proposal. Raises Rejection for a cursor or proposal that can't be read,
+        StoreDamaged where the vertices don't lead to the cursor's committed window.
         """
         checkpoint = None if cursor is None else decode_cursor(cursor)
         engine = cls(
@@ -132,7 +134,9 @@ class Engine:
         return engine
 
     def start(self, now_ms: int) -> list[events.Effect]:
-        """Begin: after a restart the commits that follow from the store, and the identical bytes of the last proposal."""
+        """Begin: after a restart the commits that follow from the store, and the identical bytes of the last
+        proposal.
+        """
         self._now = now_ms
         self._clock.opened_ms = now_ms
         self._resender.sent_ms = now_ms
@@ -236,7 +240,7 @@ class Engine:
             self._effects.append(events.Certified(certified.height, certified.header_hash, certified.certificate))
 
     def _absorb(self, nodes: list[Node]) -> None:
-        """Count accepted vertices, emit the commits they make, and take in what a commit sets free, until nothing is."""
+        """Count accepted vertices, emit the commits they make, and take in what those set free."""
         waiting = nodes
         while True:
             for node in waiting:
@@ -313,8 +317,11 @@ class Engine:
         """Propose, fetch, set timers; hand the effects over."""
         if self._halted is None:
             self._pace()
-            self._fetch()
-            self._timers.set(self._effects, events.TimerKind.HELD, self._admission.held.next_due())
+            gc_round = self._graph.pruned_round
+            again = fetch(self._effects, self._admission, self._catch_up, self._clock.round, gc_round, self._now)
+            self._timers.set(self._effects, events.TimerKind.FETCH, again)
+            if len(self._admission.held):
+                self._timers.set(self._effects, events.TimerKind.HELD, self._admission.held.next_due())
             self._timers.set(
                 self._effects,
                 events.TimerKind.RESEND,
@@ -367,17 +374,6 @@ class Engine:
         self._resender.sent(raw, self._now)
         self._take_in(accepted[0])
         self._absorb(accepted[1:])
-
-    def _fetch(self) -> None:
-        pending, held = self._admission.pending, self._admission.held
-        if len(pending):
-            for target, refs in pending.due(self._now, held):
-                self._effects.append(events.RequestAncestors(target, refs))
-        request = self._catch_up.due(self._clock.round, self._graph.pruned_round, self._now)
-        if request is not None:
-            self._effects.append(request)
-        waits = [at for at in (pending.next_due(self._now, held), self._catch_up.next_due()) if at is not None]
-        self._timers.set(self._effects, events.TimerKind.FETCH, min(waits, default=None))
 
     def _may_propose(self) -> bool:
         if self._proposer is None or self._halted is not None or self._presence.absent is not None:

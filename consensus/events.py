@@ -1,8 +1,9 @@
 """What goes into the engine and what comes out (docs/protocol.md, section 9).
 
-A shell hands events in one at a time, with the time, and performs the effects it gets back strictly in order: a `Persist`
-is durable (to the operating system, or to the disk when `sync`) before the next effect is begun. One timer a kind: a
-`SetTimer` replaces the earlier one. All times are milliseconds of the shell's clock, which must never run backwards.
+A shell hands events in one at a time, with the time, and performs the effects it gets back strictly in order: a
+`Persist` is durable (to the operating system, or to the disk when `sync`) before the next effect is begun. One timer
+a kind: a `SetTimer` replaces the earlier one. All times are milliseconds of the shell's clock, which must never run
+backwards.
 """
 
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class PayloadWaiting:
 
 @dataclass(frozen=True, slots=True)
 class PayloadProvided:
-    """The answer to `RequestPayload(round)`: empty when the pool is. It travels in the next own vertex, which may be of a
-    later round when the network went on meanwhile."""
+    """The answer to `RequestPayload(round)`: empty when the pool is. It travels in the next own vertex, which may be
+    of a later round when the network went on meanwhile.
+    """
 
     round: Round
     payload: bytes
@@ -87,7 +89,9 @@ class AncestorsUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class RangeEnded:
-    """The peer's answer to a `RequestRange` is complete; its vertices were handed in before. Optional: it saves a timeout."""
+    """The peer's answer to a `RequestRange` is complete; its vertices were handed in before. Optional: it saves a
+    timeout.
+    """
 
     sender: AuthorityIndex
 
@@ -142,7 +146,9 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class BroadcastSignature:
-    """Push an own execution signature to every authority; it is repeated in the next vertex, so losing it is harmless."""
+    """Push an own execution signature to every authority; it is repeated in the next vertex, so losing it is
+    harmless.
+    """
 
     signature: ExecutionSignature
 
@@ -172,8 +178,9 @@ class RequestAncestors:
 
 @dataclass(frozen=True, slots=True)
 class RequestRange:
-    """We are far behind: ask for every vertex from this round on, in ascending (round, author, id), `range_rounds` rounds at
-    most an answer. The engine asks again while it is behind."""
+    """We are far behind: ask for every vertex from this round on, in ascending (round, author, id), `range_rounds`
+    rounds at most an answer. The engine asks again while it is behind.
+    """
 
     to: AuthorityIndex
     from_round: Round
@@ -191,9 +198,9 @@ class BlockBoundary:
 class CommittedSubDag:
     """A commit: the vertices newly ordered by a leader, in order.
 
-    time_ms and digest are as the header needs them; window_root is 32 bytes where the commit closes a block and empty where
-    it is folded, cursor likewise: the executor stores the cursor in the same batch as the block that it belongs to. The
-    vertices of a block are those of all commits it covers, in order: the executor gathers folded ones until the block closes.
+    time_ms and digest are as the header needs them. A folded commit (block is None) carries neither payload nor
+    evidence, so what a block executes is what the vertices of the commit that closes it carry. window_root (32 bytes)
+    and cursor are empty where folded; the executor stores the cursor in the same batch as the block that it belongs to.
     """
 
     index: int

@@ -1,7 +1,7 @@
 """What is to be persisted, and what isn't on the disk yet (docs/protocol.md, section 13).
 
-Accepted vertices gather here and leave in batches: with an own vertex (synced, before it is sent), before a commit that needs
-them, or when too many wait. A synced batch makes every earlier one durable too.
+Accepted vertices gather here and leave in batches: with an own vertex (synced, before it is sent), before a commit
+that needs them, or when too many wait. A synced batch makes every earlier one durable too.
 """
 
 from consensus.dag.vertex import Vertex, encode_vertex

@@ -1,9 +1,10 @@
 """When to make the next vertex (docs/protocol.md, section 10).
 
-The rule starts when a round opens, later by a named delay while there is nothing to do. Then: a shortest delay has passed, and
-each leader of the round below is seen or suspected, and slot 0 of the round below that has its votes or can't get them; or
-a timeout, which doubles while waves go by without a commit. A leader whose slot was skipped is suspected and not waited for
-until it is in time again: one silent authority of four would else cost a timeout in three rounds of four.
+The rule starts when a round opens, later by a named delay while there is nothing to do. Then: a shortest delay has
+passed, and each leader of the round below is seen or suspected, and slot 0 of the round below that has its votes or
+can't get them; or a timeout, which doubles while waves go by without a commit. A leader whose slot was skipped is
+suspected and not waited for until it is in time again: one silent authority of four would else cost a timeout in
+three rounds of four.
 """
 
 from collections.abc import Set

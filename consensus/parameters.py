@@ -1,7 +1,7 @@
 """Named numbers of the protocol (docs/protocol.md, section 1).
 
-Those under "agreed" decide what is valid and how blocks close: every node of a chain must hold the same. The others are a
-node's own and only shape timing and memory.
+Those under "agreed" decide what is valid and how blocks close: every node of a chain must hold the same. The others
+are a node's own and only shape timing and memory.
 """
 
 from collections.abc import Mapping
@@ -88,7 +88,8 @@ class Parameters:
     def with_agreed(self, values: Mapping[str, int]) -> "Parameters":
         """These parameters with the chain's agreed values (as genesis names them) in place of the defaults.
 
-        Raises Rejection(MALFORMED) for a name that isn't an agreed one, Rejection(OUT_OF_RANGE) for a value that can't be.
+        Raises Rejection(MALFORMED) for a name that isn't an agreed one, Rejection(OUT_OF_RANGE) for a value that
+        can't be.
         """
         for name in values:
             if name not in AGREED:

@@ -1,8 +1,8 @@
 """Whether this authority may sign at all (docs/protocol.md, section 13).
 
-An authority that lost its disk, or whose key runs elsewhere too, would sign a second vertex for a round. It sits the epoch
-out as soon as it sees an own vertex that its store doesn't know, or a validity threshold of authors building on an own round
-above the last it remembers (one liar alone can't silence it).
+An authority that lost its disk, or whose key runs elsewhere too, would sign a second vertex for a round. It sits the
+epoch out as soon as it sees an own vertex that its store doesn't know, or a validity threshold of authors building on
+an own round above the last it remembers (one liar alone can't silence it).
 """
 
 from collections.abc import Iterable
@@ -44,4 +44,4 @@ class Presence:
             if ref.author == self._own and ref.round > last.round:
                 self._witnesses[vertex.author] = ref.round
                 if self._committee.is_validity(self._committee.stake_of(self._witnesses)):
-                    self.absent = f"authorities build on an own vertex of round {ref.round}, the last proposal known is {last.round}"
+                    self.absent = f"others build on an own vertex of round {ref.round}, the last known is {last.round}"

@@ -1,8 +1,9 @@
 """Making the own vertices (docs/protocol.md, sections 3 and 10).
 
-parents[0] is the own previous vertex; then every author's vertex of the round below, or else its latest one that the own
-chain hasn't referenced yet: include all that is known. Of twins the first seen is built on; a known equivocator isn't chosen
-as a new parent: only where others built on its vertex already, and no quorum is without it. Execution signatures and evidence that no vertex carried yet travel along.
+parents[0] is the own previous vertex; then every author's vertex of the round below, or else its latest one that the
+own chain hasn't referenced yet: include all that is known. Of twins the first seen is built on; a known equivocator
+isn't chosen as a new parent: only where others built on its vertex already, and no quorum is without it. Execution
+signatures and evidence that no vertex carried yet travel along.
 """
 
 from collections.abc import Set
@@ -124,10 +125,12 @@ class Proposer:
         parents = [self.last]
         for authority in self._committee.authorities:
             author = authority.index
-            if author == self._own or author in equivocators:
+            if author == self._own:
                 continue
             if target == 1:
                 parents.append(self._genesis[author])
+                continue
+            if author in equivocators:
                 continue
             lowest = max(self._referenced[author], self._graph.pruned_round)
             highest = min(target - 1, self._graph.latest_round(author))
@@ -139,7 +142,9 @@ class Proposer:
         return tuple(parents)
 
     def _choose_vouched(self, target: Round, equivocators: Set[int]) -> tuple[VertexRef, ...]:
-        """Equivocators' vertices of the round below that others built on already, where it takes them to reach a quorum."""
+        """Equivocators' vertices of the round below that others built on already, where it takes them to reach a
+        quorum.
+        """
         nodes = [self._graph.vouched_at(target - 1, author) for author in sorted(equivocators) if author != self._own]
         return tuple(node.ref for node in nodes if node is not None)
 

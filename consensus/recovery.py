@@ -16,8 +16,8 @@ def restore(
 ) -> list[Node]:
     """Refill the graph and flag what the cursor's commits took; the accepted nodes in causal order.
 
-    Vertices whose ancestors the store lost wait for them as if just received. Raises StoreDamaged where the committed window
-    isn't the one that the cursor names.
+    Vertices whose ancestors the store lost wait for them as if just received. Raises StoreDamaged where the committed
+    window isn't the one that the cursor names.
     """
     kept = sorted(vertices, key=lambda vertex: vertex.ref)
     if proposal is not None:

@@ -1,9 +1,9 @@
 """Replaying a described DAG through the real commit rule: `mpisa chain decide` (docs/protocol.md, sections 6 and 7).
 
-A case is the form of tests/vectors/commit_rule.json: authorities and stakes, a leader schedule or none (round robin), the
-vertices with ids and parents by id (g0, g1, ... are genesis), and where to resume. Vertices may come in any order. The answer
-has the form of that file's `expect`. Only what the rule itself relies on is demanded of a case; that parents make a quorum or
-begin with the author's own isn't, so that odd DAGs can be examined too.
+A case is the form of tests/vectors/commit_rule.json: authorities and stakes, a leader schedule or none (round robin),
+the vertices with ids and parents by id (g0, g1, ... are genesis), and where to resume. Vertices may come in any
+order. The answer has the form of that file's `expect`. Only what the rule itself relies on is demanded of a case;
+that parents make a quorum or begin with the author's own isn't, so that odd DAGs can be examined too.
 """
 
 from collections.abc import Mapping, Sequence

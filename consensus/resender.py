@@ -1,7 +1,7 @@
 """Sending the last own vertex again while nothing moves (docs/protocol.md, section 10).
 
-A broadcast may be lost, and then a whole network may wait for one vertex. Whoever receives the latest vertex again fetches
-what it lacks below it, so repeating that one is enough; the interval doubles up to a cap.
+A broadcast may be lost, and then a whole network may wait for one vertex. Whoever receives the latest vertex again
+fetches what it lacks below it, so repeating that one is enough; the interval doubles up to a cap.
 """
 
 from consensus.parameters import Parameters

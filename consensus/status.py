@@ -66,7 +66,7 @@ def describe(
         round=Round(0) if proposer is None else proposer.last.round,
         open_round=clock.round,
         highest_accepted_round=graph.highest_round,
-        highest_known_round=catch_up.known_round(),
+        highest_known_round=catch_up.known_round,
         gc_round=graph.pruned_round,
         last_commit_index=checkpoint.index,
         last_leader_round=0 if leader is None else leader.round,

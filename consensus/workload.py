@@ -1,7 +1,7 @@
 """Whether there is anything to do (docs/protocol.md, section 10).
 
-An idle chain costs almost nothing: rounds are delayed while the pool is empty, no accepted vertex with payload or evidence is
-uncommitted, and every header is certified. Any of these ends it at once.
+An idle chain costs almost nothing: rounds are delayed while the pool is empty, no accepted vertex with payload or
+evidence is uncommitted, and every header is certified. Any of these ends it at once.
 """
 
 from consensus.dag.graph import Node

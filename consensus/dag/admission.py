@@ -1,10 +1,10 @@
 """Admission: which received vertices enter the graph, and when (docs/protocol.md, sections 4 and 8).
 
-A vertex that `verify_vertex` passed enters once all its parents above the GC round have; a reference is checked against the
-vertex once that is held, and taken unread at or below the GC round. Of an equivocator's twins the first seen is kept; another
-is taken only where a vertex needs it that isn't itself written by a known equivocator, and only so many an author and round:
-twins that reference twins would otherwise grow without bound. Who is needed is decided by what is missing, so a twin that
-nobody honest builds on costs one piece of evidence and nothing more.
+A vertex that `verify_vertex` passed enters once all its parents above the GC round have; a reference is checked
+against the vertex once that is held, and taken unread at or below the GC round. Of an equivocator's twins the first
+seen is kept; another is taken only where a vertex needs it that isn't itself written by a known equivocator, and only
+so many an author and round: twins that reference twins would otherwise grow without bound. Who is needed is decided
+by what is missing, so a twin that nobody honest builds on costs one piece of evidence and nothing more.
 """
 
 from collections import deque

@@ -15,7 +15,9 @@ from mpisa.primitives.keys import KeyKind, PublicKey
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A member: its index (ascending address), 20-byte address of its certificate key, stake, and 32-byte Ed25519 key."""
+    """A member: its index (ascending address), 20-byte address of its certificate key, stake, and 32-byte Ed25519
+    key.
+    """
 
     index: AuthorityIndex
     address: Address

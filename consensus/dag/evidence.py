@@ -1,7 +1,7 @@
 """Evidence of equivocation: two signed vertex headers of one author for one round (docs/protocol.md, section 8).
 
-It is judged without the parents or the validity of either vertex, so that nobody needs more than its bytes. The two are in
-ascending order of id: one pair, one encoding. Different signature bytes over one header are no evidence.
+It is judged without the parents or the validity of either vertex, so that nobody needs more than its bytes. The two
+are in ascending order of id: one pair, one encoding. Different signature bytes over one header are no evidence.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
-"""The graph: accepted vertices by id and by round, causally closed above a pruned round (docs/protocol.md, section 4).
+"""The graph: accepted vertices by id and by round, causally closed above a pruned round (docs/protocol.md, section
+4).
 
-One parent per author makes a vote a dictionary look-up: each node keeps, by author, the parents of the round just below.
-Twins of an equivocator are all kept; stake is counted by author, never by vertex.
+One parent per author makes a vote a dictionary look-up: each node keeps, by author, the parents of the round just
+below. Twins of an equivocator are all kept; stake is counted by author, never by vertex.
 """
 
 from collections.abc import Iterable, Iterator

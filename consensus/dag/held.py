@@ -1,8 +1,8 @@
 """Vertices from the future: valid, but with a timestamp ahead of our clock (docs/protocol.md, section 4).
 
-A verdict that depended on the clock would split honest nodes at the bound, so a vertex is only held back: until our clock
-passes it, or until a validity threshold of authors references it, which means that an honest clock has passed it. Bounded by
-count and bytes; what doesn't fit is dropped and fetched again when something references it.
+A verdict that depended on the clock would split honest nodes at the bound, so a vertex is only held back: until our
+clock passes it, or until a validity threshold of authors references it, which means that an honest clock has passed
+it. Bounded by count and bytes; what doesn't fit is dropped and fetched again when something references it.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class Held:
         return True
 
     def reference(self, vertex: Vertex) -> list[Vertex]:
-        """A vertex came in, wherever it waits: those held that a validity threshold references now, by ascending ref."""
+        """A vertex came in: those held that a validity threshold references now, by ascending ref."""
         released: list[Vertex] = []
         for ref in vertex.parents:
             references = self._references.get(ref.id)

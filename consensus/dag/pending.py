@@ -1,8 +1,9 @@
 """Pending vertices: valid, but with ancestors that aren't here yet (docs/protocol.md, section 4).
 
-A missing ancestor is waited for about a round trip, for it may just be late; then asked from the sender, then from the
-authors whose vertices reference it, then from everyone in turn. Everything is bounded: vertices (each author has its share),
-bytes, requests in flight. What doesn't fit is dropped: whoever needs it will bring it, or it is fetched again.
+A missing ancestor is waited for about a round trip, for it may just be late; then asked from the sender, then from
+the authors whose vertices reference it, then from everyone in turn. Everything is bounded: vertices (each author has
+its share), bytes, requests in flight. What doesn't fit is dropped: whoever needs it will bring it, or it is fetched
+again.
 """
 
 from collections.abc import Container, Iterable, Sequence

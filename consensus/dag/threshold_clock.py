@@ -1,8 +1,8 @@
 """The threshold clock: the round in which the next vertex may be (docs/protocol.md, section 10).
 
-Round r opens when a quorum of authors at r - 1 is held that a vertex may choose as parents. A known equivocator isn't chosen as
-a new parent; its vertex counts only where another author built on it already. (Were it never counted, those who used it before
-the evidence came would stand in a round that the others can't reach.)
+Round r opens when a quorum of authors at r - 1 is held that a vertex may choose as parents. A known equivocator isn't
+chosen as a new parent; its vertex counts only where another author built on it already. (Were it never counted, those
+who used it before the evidence came would stand in a round that the others can't reach.)
 """
 
 from collections.abc import Set

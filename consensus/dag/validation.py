@@ -1,7 +1,7 @@
 """When a vertex is valid, as far as its own bytes tell (docs/protocol.md, section 3).
 
-Everything here depends on bytes and the committee alone: never on a clock, never on what else this node holds. A shell runs
-it in a worker thread, since it costs a signature check; what needs the DAG, the engine does.
+Everything here depends on bytes and the committee alone: never on a clock, never on what else this node holds. A
+shell runs it in a worker thread, since it costs a signature check; what needs the DAG, the engine does.
 """
 
 from itertools import pairwise
@@ -22,8 +22,8 @@ def verify_vertex(
 ) -> Vertex:
     """The vertex of these bytes, valid but for its ancestors.
 
-    Raises Rejection: TOO_LARGE, MALFORMED, TOO_DEEP, NOT_CANONICAL, OUT_OF_RANGE, BAD_PAYLOAD, BAD_EVIDENCE, WRONG_CHAIN,
-    WRONG_EPOCH, UNKNOWN_AUTHORITY, BAD_PARENTS, BAD_SIGNATURE.
+    Raises Rejection: TOO_LARGE, MALFORMED, TOO_DEEP, NOT_CANONICAL, OUT_OF_RANGE, BAD_PAYLOAD, BAD_EVIDENCE,
+    WRONG_CHAIN, WRONG_EPOCH, UNKNOWN_AUTHORITY, BAD_PARENTS, BAD_SIGNATURE.
     """
     vertex = decode_vertex(raw, parameters)
     check_origin(vertex.header, committee, chain_hash, epoch, "vertex")

@@ -1,8 +1,9 @@
 """The vertex: what an authority says in one round, and its bytes (docs/protocol.md, section 3).
 
-A vertex is a signed header with payload and evidence travelling beside it; the header binds both by their roots, so that
-evidence (two signed headers) stays small and never contains evidence. The id is a tagged hash of the header's bytes, the
-signature is over the id under the chain hash. Encodings are canonical: decode(encode(x)) == x and the bytes re-encode.
+A vertex is a signed header with payload and evidence travelling beside it; the header binds both by their roots, so
+that evidence (two signed headers) stays small and never contains evidence. The id is a tagged hash of the header's
+bytes, the signature is over the id under the chain hash. Encodings are canonical: decode(encode(x)) == x and the
+bytes re-encode.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Certificates: a quorum of authorities signed the header that they executed (docs/protocol.md, section 11).
 
-Execution signatures come pushed and, so that none is lost, inside vertices. They are kept, one an authority and height,
-until this node has executed the height itself, and verified then, once each, against its own header hash. A signature over
-another hash is never counted. Heights are bounded by a window above the last certified one.
+Execution signatures come pushed and, so that none is lost, inside vertices. They are kept, one an authority and
+height, until this node has executed the height itself, and verified then, once each, against its own header hash. A
+signature over another hash is never counted. Heights are bounded by a window above the last certified one.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """Where the sequence of commits stands: all that the next commit needs, and its bytes (docs/protocol.md, section 7).
 
-A checkpoint is constant in size. Which vertices of the window are committed isn't listed in it: they are the ancestors of the
-last leaders (any leader a wave below the last one is an ancestor of it), and the window root proves them equal.
+A checkpoint is constant in size. Which vertices of the window are committed isn't listed in it: they are the
+ancestors of the last leaders (any leader a wave below the last one is an ancestor of it), and the window root proves
+them equal.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _FIELDS: Final = 11
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State behind commit `index`. Leaders are those of the last commit and of all commits less than a wave below it."""
+    """State behind commit `index`: the leaders are the last commit's and those less than a wave below it."""
 
     epoch: Epoch
     index: int

@@ -1,12 +1,14 @@
-"""The commit rule: the verdict on each leader slot, a pure and idempotent function of the DAG (docs/protocol.md, section 6).
+"""The commit rule: the verdict on each leader slot, a pure and idempotent function of the DAG (docs/protocol.md,
+section 6).
 
-Participants: slots (round, k) of a leader schedule, votes in the round above, certificates two rounds above. A slot is
-committed or skipped directly by a quorum of authors, else indirectly by the first later slot that isn't skipped and stands at
-least a wave above. The longest decided prefix is emitted. Arrival order doesn't matter: what `add` keeps are tallies of the
-DAG, filled once a vertex and read by `decide`, which can be called at any time, any number of times.
+Participants: slots (round, k) of a leader schedule, votes in the round above, certificates two rounds above. A slot
+is committed or skipped directly by a quorum of authors, else indirectly by the first later slot that isn't skipped
+and stands at least a wave above. The longest decided prefix is emitted. Arrival order doesn't matter: what `add`
+keeps are tallies of the DAG, filled once a vertex and read by `decide`, which can be called at any time, any number
+of times.
 
-Two certified vertices in one slot can't happen while less than a third of stake is faulty: they are kept as conflicts, and
-the node halts on them.
+Two certified vertices in one slot can't happen while less than a third of stake is faulty: they are kept as
+conflicts, and the node halts on them.
 """
 
 from collections.abc import Callable

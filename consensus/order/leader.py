@@ -1,7 +1,7 @@
 """Leader schedules: who holds the leader slots of a round (docs/protocol.md, section 5).
 
-A schedule is an argument of the commit rule. With equal power slot k of round r belongs to authority (r + k) mod n. With
-unequal power round robin can halt for good, so slots are drawn by stake from a hash that nobody can aim.
+A schedule is an argument of the commit rule. With equal power slot k of round r belongs to authority (r + k) mod n.
+With unequal power round robin can halt for good, so slots are drawn by stake from a hash that nobody can aim.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """From committed leaders to one sequence of vertices and chain blocks (docs/protocol.md, section 7).
 
-A commit takes its leader's ancestors that no commit took before, above the garbage collection round, which comes from the
-PREVIOUS commit alone and never from what this node happens to have pruned. A flag a vertex says what was taken: an author's
-last committed round would lose vertices. A commit that carries nothing is folded: its digest chains on, a later commit closes
-the block.
+A commit takes its leader's ancestors that no commit took before, above the garbage collection round, which comes from
+the PREVIOUS commit alone and never from what this node happens to have pruned. A flag a vertex says what was taken:
+an author's last committed round would lose vertices. A commit that carries nothing is folded: its digest chains on, a
+later commit closes the block.
 """
 
 from collections.abc import Iterable
@@ -152,5 +152,7 @@ class Linearizer:
 
 
 def commit_digest(previous: bytes, index: int, leader: bytes, vertices: Iterable[bytes]) -> bytes:
-    """The digest that binds a commit to all before it: tag, previous digest, index as u64, leader id, vertex ids in order."""
+    """The digest that binds a commit to all before it: tag, previous digest, index as u64, leader id, vertex ids in
+    order.
+    """
     return tagged("commit", previous, index.to_bytes(8, "big"), leader, *vertices)

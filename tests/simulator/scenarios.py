@@ -19,7 +19,9 @@ HEAL_MS = 1_800
 
 
 def scenario_of(seed: int, **changes: object) -> Scenario:
-    """Delays always; drops, doubles, slow messages, a crash or two, a partition, skewed clocks, an equivocator by seed."""
+    """Delays always; drops, doubles, slow messages, a crash or two, a partition, skewed clocks, an equivocator by
+    seed.
+    """
     random = Random(f"scenario {seed}")
     powers = random.choice([(1, 1, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1, 1), (3, 2, 2, 3), (1, 4, 4, 1, 4, 4)])
     count = len(powers)

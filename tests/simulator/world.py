@@ -1,8 +1,8 @@
 """The simulator: real engines, a virtual clock, one seed (docs/protocol.md, section 14).
 
-Everything that happens is drawn from the seed and happens in the order of (time, sequence number), so a seed replays bit for
-bit. Nodes keep nothing but their `Disk` across a crash. Equivocators are ordinary nodes whose broadcasts are forked on the way
-out. After every run the invariants of `check` must hold.
+Everything that happens is drawn from the seed and happens in the order of (time, sequence number), so a seed replays
+bit for bit. Nodes keep nothing but their `Disk` across a crash. Equivocators are ordinary nodes whose broadcasts are
+forked on the way out. After every run the invariants of `check` must hold.
 """
 
 import heapq
