@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 UPLOAD_CHUNK_BYTES: Final = 1 << 20
-MAX_UPLOADS: Final = 16
+MAX_UPLOADS: Final = 128
+"""Uploads that are open at once; the node takes turns among them."""
 MAX_PROFILE_CHARACTERS: Final = 64
 MAX_PIN_NAME_CHARACTERS: Final = 256
 TAR: Final = "application/x-tar"

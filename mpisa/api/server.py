@@ -36,7 +36,7 @@ SHUTDOWN_S: Final = 1.0
 KEEPALIVE_S: Final = 75.0
 BACKLOG: Final = 512
 MAX_HEADER_BYTES: Final = 16 << 10
-READ_BUFFER_BYTES: Final = 1 << 20
+READ_BUFFER_BYTES: Final = 256 << 10
 
 _LOG = structlog.get_logger("mpisa.api")
 _ROUTE: Final = web.AppKey("route", dict)
@@ -157,6 +157,7 @@ class ApiServer:
         response = await self._answer(request, handler, route, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
+            response.headers.setdefault(hdrs.SERVER, "mpisa")
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
             response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
             if response.status >= 400 and not request.content.is_eof():
@@ -175,9 +176,9 @@ class ApiServer:
             return problem_response(error, request_id)
         except web.HTTPException as error:
             return problem_response(error_of_http(error, request), request_id)
-        except (asyncio.CancelledError, ConnectionError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a request's root: one fault must not show, nor end the server
+        except Exception as error:
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise
             _LOG.error("request failed", request_id=request_id, path=request.path, error=repr(error), exc_info=error)
             return problem_response(
                 MpisaError("a fault inside the node", hint=f"its log has the details under request {request_id}"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ MAX_ATTEMPTS: Final = 200
 VALIDITY_MS: Final = 10 * 60 * 1000
 FIRST_BACKOFF_S: Final = 0.02
 MAX_BACKOFF_S: Final = 0.5
+UNIQUE_MEMO_BYTES: Final = 8
+"""Two equal transfers signed in the same millisecond would have one hash, and happen once: a memo tells them apart."""
 ANSWER_MARGIN_S: Final = 10.0
 """How much longer we wait for the answer than we ask the node to wait."""
 DEFAULT_FAUCET_AMOUNT: Final = 1_000_000_000
@@ -272,7 +275,7 @@ class _Submission:
             self._handed_in = False
         try:
             outcome = await submit(self._client.transport, self._signed.raw.hex(), wait, max(self._remaining(), 0.1))
-        except ConnectionCut:
+        except (ConnectionCut, NotReady):
             self._handed_in = True
             raise
         self._handed_in = True
@@ -288,19 +291,15 @@ class _Submission:
         if self._handed_in and (found := await self._find_own()) is not None:
             if found.status == "certified":
                 return found
-            if found.status == "rejected":
-                self._judge_receipt(found)
-            return None
+            if found.status != "rejected":
+                return None
+            _raise_if_final(found)
         if not self._handed_in or self._may_sign_again(error.reason):
             self._signed = None
         return None
 
     def _judge_receipt(self, outcome: models.Transaction) -> None:
-        conflict = _rejection_of(outcome)
-        spent = outcome.receipt is not None and outcome.receipt.nonce_used
-        if spent or conflict.reason not in _CONFLICTS:
-            raise conflict
-        self._conflict = conflict
+        self._conflict = conflict = _raise_if_final(outcome)
         if self._may_sign_again(conflict.reason):
             self._signed = None
 
@@ -320,6 +319,7 @@ class _Submission:
             operations=operations,
             fee=parameters.minimum_fee + parameters.operation_fee * len(operations),
             public_key=self._signer.key.public_key if account.public_key is None else None,
+            memo=None if self._idempotent else secrets.token_hex(UNIQUE_MEMO_BYTES),
         )
         return sign_transaction(transaction, self._signer.key)
 
@@ -349,6 +349,15 @@ class _Submission:
             f"not certified within {self._timeout:g} s{why}{last}",
             hint="ask again with `mpisa chain tx HASH`; publishing the same bytes twice does no harm",
         )
+
+
+def _raise_if_final(outcome: models.Transaction) -> Rejection:
+    """The nonce conflict of a rejected transaction; raises any other reason, and one whose nonce is spent."""
+    conflict = _rejection_of(outcome)
+    spent = outcome.receipt is not None and outcome.receipt.nonce_used
+    if spent or conflict.reason not in _CONFLICTS:
+        raise conflict
+    return conflict
 
 
 def _rejection_of(outcome: models.Transaction) -> Rejection:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 import stat
 import tarfile
 import threading
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from mpisa.primitives.errors import NotFound, UsageError
+from mpisa.primitives.errors import NotFound, NotReady, UsageError
 from mpisa.sdk import models
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_QUEUED_CHUNKS: Final = 4
+MAX_BUSY_TRIES: Final = 5
+BUSY_PAUSE_S: Final = 0.4
+"""A node that has too many uploads open says so: we wait a little longer each time."""
 MAX_FILES: Final = 1_000_000
 STORE_SILENCE_S: Final = 600.0
 """How long a node may take, in silence, to make what was sent durable."""
@@ -50,14 +54,28 @@ async def put(
 ) -> models.PutResult:
     """Send `path`; returns what the node stored. Raises NotFound or UsageError before anything is sent."""
     source = await asyncio.to_thread(open_source, path)
+    for attempt in range(MAX_BUSY_TRIES):
+        try:
+            return await _send(transport, path, source, profile, progress)
+        except NotReady:
+            if attempt == MAX_BUSY_TRIES - 1:
+                raise
+            await asyncio.sleep(BUSY_PAUSE_S * (attempt + 1) * random.uniform(0.5, 1))  # noqa: S311
+    raise AssertionError("the loop returns or raises")
+
+
+async def _send(
+    transport: Transport, path: Path, source: Source, profile: str | None, progress: Progress | None
+) -> models.PutResult:
     chunks = _file_chunks(path) if source.items is None else _tar_chunks(source.items)
-    kind = "application/octet-stream" if source.items is None else "application/x-tar"
-    query = {} if profile is None else {"profile": profile}
-    silence = max(STORE_SILENCE_S, transport.timeout)
-    headers = {"Content-Type": kind}
-    body = _counted(chunks, source.total, progress)
     return await transport.call(
-        models.PutResult, "POST", "/v1/blobs", query=query, data=body, headers=headers, silence=silence
+        models.PutResult,
+        "POST",
+        "/v1/blobs",
+        query={} if profile is None else {"profile": profile},
+        data=_counted(chunks, source.total, progress),
+        headers={"Content-Type": "application/octet-stream" if source.items is None else "application/x-tar"},
+        silence=max(STORE_SILENCE_S, transport.timeout),
     )
 
 

@@ -140,6 +140,11 @@ class FakeLedger:
         for node in self.nodes:
             node.executed(block)
 
+    def is_final(self, transaction_hash: bytes) -> bool:
+        """Whether a receipt with the nonce used is known; a hash has at most one."""
+        place = self.places.get(transaction_hash)
+        return place is not None and self.blocks[place[0]].receipts[place[1]].nonce_used
+
     def append(self, raws: list[bytes]) -> ChainBlock:
         context = self.context()
         result = execute_block(self, raws, context)
@@ -167,7 +172,8 @@ class FakeLedger:
         )
         block = ChainBlock(header.hash, header, self.certify(header), tuple(raws), result.receipts)
         for index, receipt in enumerate(result.receipts):
-            self.places[receipt.tx_hash] = (header.height, index)
+            if receipt.nonce_used or not self.is_final(receipt.tx_hash):
+                self.places[receipt.tx_hash] = (header.height, index)
         self.blocks.append(block)
         return block
 
@@ -433,9 +439,7 @@ class FakeNode:
 
     async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
         signed = decode_transaction(raw)
-        place = self.ledger.places.get(signed.hash)
-        final = place is not None and self.transaction(signed.hash).receipt.nonce_used  # type: ignore[union-attr]
-        if final:
+        if self.ledger.is_final(signed.hash):
             return self.transaction(signed.hash)
         waiting = [held for held in self.pool.values() if decode_transaction(held).hash == signed.hash]
         if not waiting:
