@@ -287,6 +287,7 @@ class PeerAuthorityLinks:
         try:
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.BINARY:
+                    self._stats.peers_disconnected_garbage += 1
                     raise Rejection(RejectionReason.MALFORMED, "authority message, expected a binary one")
                 await self.receive(peer, message.data)
         except Rejection as error:

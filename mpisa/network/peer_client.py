@@ -146,7 +146,8 @@ class PeerClient:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_timeout),
         ) as response:
-            return response.status, await _read(response, max_bytes)
+            limit = max_bytes if response.status == 200 else wire.MAX_PROBLEM_BYTES
+            return response.status, await _read(response, limit)
 
     async def _authorize(self, peer: PeerAddress, state: _Peer) -> str:
         """The Authorization header that names us at this peer."""
@@ -213,4 +214,5 @@ async def _errors(peer: PeerId, timeout: float) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise TimedOut(f"{peer} didn't answer within {timeout} s") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Unreachable(f"{peer}: {error or type(error).__name__}") from error
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        raise Unreachable(f"{peer}: {cause or type(cause).__name__}") from error

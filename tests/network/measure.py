@@ -1,7 +1,7 @@
-"""Run by hand: figures of the network room between processes of this machine. `python tests/network/measure.py [transfer|idle|calls]`
+"""Run by hand: figures of the network room between processes of this machine, `python tests/network/measure.py WHAT`.
 
-transfer: 256 blocks of 1 MiB from one process to another over the peer port, hashed, into memory and into files that are fsynced.
-idle: four nodes with authority links and nothing to do: CPU seconds in ten seconds, resident memory of each.
+transfer: 256 MiB from one process to another over the peer port, hashed, kept nowhere or written to files and synced.
+idle: four nodes with authority links and nothing to do: share of a core, resident memory of each.
 calls: connect, request, gossip, provide, find between four processes.
 """
 
@@ -233,9 +233,8 @@ def main(what: str) -> None:
                     pipes[1].send(("fetch", addresses[0], cids, target))
                     speed, seconds = pipes[1].recv()
                     kind = "4 KiB blocks" if small else "1 MiB blocks"
-                    print(
-                        f"{kind}: {speed:.0f} MiB/s ({'written and synced' if target else 'hashed'}), receiver CPU {seconds:.2f} s"
-                    )
+                    how = "written and synced" if target else "hashed"
+                    print(f"{kind}: {speed:.0f} MiB/s ({how}), receiver CPU {seconds:.2f} s")
             stop(pipes, processes)
         return
     pipes, addresses, _, processes = launch(4)

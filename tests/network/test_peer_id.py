@@ -48,7 +48,7 @@ def test_the_seed_is_in_no_repr():
     ],
 )
 def test_what_is_no_ed25519_peer_id_is_refused(text, detail):
-    with pytest.raises(Rejection, match="^malformed: peer id, ") as caught:
+    with pytest.raises(Rejection, match=r"^malformed: peer id, ") as caught:
         parse_peer_id(text)
     assert detail in caught.value.detail
 
