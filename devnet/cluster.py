@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devnet import health, state
-from devnet.launch import LOGS, Serve, fork_node, last_lines, prepare_to_fork
+from devnet.launch import LOGS, Serve, added_lines, fork_node, log_sizes, prepare_to_fork
 from devnet.plan import Plan, Say
 from devnet.process import ProcessIdentity, is_alive, terminate, wait_gone
 from devnet.state import Manifest
@@ -77,19 +77,26 @@ def _start(
 ) -> None:
     processes = dict(alive)
     fresh: dict[str, ProcessIdentity] = {}
+    logged = {node.name: log_sizes(node.home) for node in manifest.nodes}
     prepare_to_fork()
     try:
         for node in manifest.nodes:
             if node.name not in processes:
                 fresh[node.name] = processes[node.name] = fork_node(node.name, node.home, serve)
                 state.write_processes(home, processes)
-        _await_ready(manifest, fresh, say, deadline)
+        _await_ready(manifest, fresh, logged, say, deadline)
     except BaseException:
         terminate(fresh.values(), grace_s=STOP_GRACE_S)
         raise
 
 
-def _await_ready(manifest: Manifest, fresh: Mapping[str, ProcessIdentity], say: Say, deadline: float) -> None:
+def _await_ready(
+    manifest: Manifest,
+    fresh: Mapping[str, ProcessIdentity],
+    logged: Mapping[str, tuple[int, ...]],
+    say: Say,
+    deadline: float,
+) -> None:
     waiting = [node for node in manifest.nodes if node.name in fresh]
     while waiting:
         for node in tuple(waiting):
@@ -98,17 +105,17 @@ def _await_ready(manifest: Manifest, fresh: Mapping[str, ProcessIdentity], say: 
                 say(f"{node.name} is ready")
                 waiting.remove(node)
             elif not is_alive(fresh[node.name]):
-                raise _failed(node, "ended while starting")
+                raise _failed(node, "ended while starting", logged[node.name])
             elif time.monotonic() > deadline:
-                raise _failed(node, f"was not ready in time: {'; '.join(answer.reasons)}")
+                raise _failed(node, f"was not ready in time: {'; '.join(answer.reasons)}", logged[node.name])
         if waiting:
             time.sleep(_POLL_S)
 
 
-def _failed(node: state.DevnetNode, what: str) -> NotReady:
-    lines = "\n".join(f"  {line}" for line in last_lines(node.home)) or "  (its log is empty)"
+def _failed(node: state.DevnetNode, what: str, logged: tuple[int, ...]) -> NotReady:
+    lines = "\n".join(f"  {line}" for line in added_lines(node.home, logged)) or "  (it logged nothing)"
     return NotReady(
-        f"{node.name} {what}; nothing that was started is left running. The end of its log:\n{lines}",
+        f"{node.name} {what}; nothing that was started is left running. What it said last:\n{lines}",
         hint=f"the whole log: {node.home / LOGS[1]}",
     )
 
@@ -148,12 +155,12 @@ def _down(home: Path, grace_s: float) -> Stopped:
     ended, killed = terminate(alive.values(), grace_s=grace_s)
     state.write_processes(home, {})
     manifest = state.read_manifest(home)
-    names = tuple(node.name for node in manifest.nodes) if manifest else ()
+    names = tuple(node.name for node in manifest.nodes) if manifest else tuple(sorted(alive))
     if manifest is not None:
         state.write_json(home / state.MANIFEST, _with_pids(manifest, {}).to_json())
     return Stopped(
-        ended=tuple(name for name, identity in alive.items() if identity in ended),
-        killed=tuple(name for name, identity in alive.items() if identity in killed),
+        ended=tuple(name for name in names if alive.get(name) in ended),
+        killed=tuple(name for name in names if alive.get(name) in killed),
         already_down=tuple(name for name in names if name not in alive),
     )
 

@@ -27,6 +27,7 @@ Serve = Callable[[Path], None]
 """Runs the node of a home until it is told to stop."""
 
 _PR_SET_NAME = 15
+_SHOWN_BYTES = 16_384
 
 
 def prepare_to_fork() -> None:
@@ -79,16 +80,31 @@ def _redirect(log: Path) -> None:
     os.closerange(3, min(limit, 1 << 16))
 
 
-def last_lines(home: Path, count: int = 15, *, max_bytes: int = 16_384) -> tuple[str, ...]:
+def log_sizes(home: Path) -> tuple[int, ...]:
+    """How long a node's logs are now: what a start adds comes after."""
+    return tuple(path.stat().st_size if path.exists() else 0 for path in (home / name for name in LOGS))
+
+
+def added_lines(home: Path, sizes: tuple[int, ...], count: int = 15) -> tuple[str, ...]:
+    """The end of what was logged since `sizes`: what the process printed, else what the node logged."""
+    for name, size in zip(LOGS, sizes, strict=True):
+        lines = _tail(home / name, count, _SHOWN_BYTES, after=size)
+        if lines:
+            return lines
+    return ()
+
+
+def last_lines(home: Path, count: int, *, max_bytes: int) -> tuple[str, ...]:
     """The end of a node's log, with what its process printed after it."""
     return (*_tail(home / LOGS[1], count, max_bytes), *_tail(home / LOGS[0], count, max_bytes))
 
 
-def _tail(file: Path, count: int, max_bytes: int) -> tuple[str, ...]:
+def _tail(file: Path, count: int, max_bytes: int, *, after: int = 0) -> tuple[str, ...]:
     try:
         with file.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - max_bytes))
+            end = stream.tell()
+            stream.seek(max(after if after <= end else 0, end - max_bytes))
             text = stream.read(max_bytes).decode(errors="replace")
     except FileNotFoundError:
         return ()

@@ -11,8 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from mpisa.primitives.errors import StoreDamaged
 
 INTERRUPTED = 130
 
@@ -69,6 +74,16 @@ def _describe_other(error: BaseException) -> Failure:
         "this is a fault in mpisa; run again with MPISA_DEBUG=1 for the traceback and report it",
         1,
     )
+
+
+def repairable(error: StoreDamaged, home: Path) -> StoreDamaged:
+    """The same error, with the very command that repairs this home where its hint speaks of one."""
+    from mpisa.primitives.errors import StoreDamaged
+
+    hint = error.hint
+    if hint is not None and "mpisa node repair" in hint and "--home" not in hint:
+        hint = f"mpisa node repair --home {home}"
+    return StoreDamaged(error.message, hint=hint)
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:

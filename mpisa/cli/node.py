@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mpisa.cli.commands import group
+from mpisa.cli.failures import repairable
 from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
 from mpisa.cli.settings import current
-from mpisa.primitives.errors import IntegrityError, NotFound, UsageError
+from mpisa.primitives.errors import IntegrityError, NotFound, StoreDamaged, UsageError
 
 if TYPE_CHECKING:
     from mpisa.config import PeerEntry
@@ -129,7 +130,10 @@ def verify() -> None:
     """Hash every stored block of a stopped node again. Exit code 5 when something is damaged."""
     from storage.packs import DiskBlockStore
 
-    store = DiskBlockStore.open(_blocks())
+    try:
+        store = DiskBlockStore.open(_blocks())
+    except StoreDamaged as error:
+        raise repairable(error, current().home_or_default()) from None
     try:
         total = store.stats().bytes_used
         with progress("verify", total) as advance:

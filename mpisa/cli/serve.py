@@ -14,9 +14,10 @@ from pathlib import Path
 import uvloop
 
 from mpisa.api.server import ApiServer
+from mpisa.cli.failures import repairable
 from mpisa.network import libp2p_host
 from mpisa.node.node import Node
-from mpisa.primitives.errors import MpisaError
+from mpisa.primitives.errors import MpisaError, StoreDamaged
 
 
 async def _serve(home: Path, started: Callable[[str], None]) -> None:
@@ -48,8 +49,11 @@ async def _until_told_or_ended(told: asyncio.Event, node: Node) -> None:
 
 def serve_node(home: Path, started: Callable[[str], None]) -> None:
     """Run the node of `home` until a signal ends it, cleanly; `started` gets its URL. Raises MpisaError."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(home, started))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(home, started))
+    except StoreDamaged as error:
+        raise repairable(error, home) from None
 
 
 def preload() -> None:

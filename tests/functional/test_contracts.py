@@ -1,11 +1,14 @@
 """What others rely on, word for word: commands, their JSON, and what travels between nodes."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.functional.harness import Devnet
+from tests.functional.harness import Devnet, until
 
 HEX_32 = 64
 
@@ -135,9 +138,17 @@ def test_blob_commands(net: Devnet, published: Any) -> None:
 
 
 def test_watch_shows_events_as_json_lines(net: Devnet) -> None:
-    outcome = net.run("chain", "watch", "--count", "2", "--json")
-    assert outcome.code == 0, outcome.err
-    assert len(outcome.out.splitlines()) == 2
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "mpisa.cli", "chain", "watch", "--count", "3", "--kind", "certified", "--json"],
+        env=net.environment(),
+        stdout=subprocess.PIPE,
+    )
+    until(lambda: net.json("wallet", "send", "bob", "1") and watching.poll())
+    out, _ = watching.communicate()
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["kind"] for event in events] == ["certified"] * 3
+    heights = [event["data"]["height"] for event in events]
+    assert heights == [heights[0], heights[0] + 1, heights[0] + 2]
 
 
 def test_validators_and_peers(net: Devnet) -> None:

@@ -39,7 +39,7 @@ def test_a_killed_validator_rejoins_with_the_same_state(net: Devnet, tmp_path: P
 
 def test_a_second_node_on_the_same_home_says_so(net: Devnet) -> None:
     node = net.nodes()[0]
-    outcome = net.run("node", "run", "--home", node["home"], "--json")
+    outcome = net.spawn("node", "run", "--home", node["home"], "--json")
     assert outcome.code == 1, outcome.err
     assert outcome.error["code"] == "store-busy"
     assert f"(pid {node['pid']})" in outcome.error["message"]
