@@ -293,11 +293,17 @@ class FakeBlobs:
         self.tamper: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
+        self.uploads_open = 0
+        self.full_at = 0
+        self.full = asyncio.Event()
         self.uploads_broken = 0
         self.upload_ended = asyncio.Event()
 
     async def _collect(self, reader: AsyncIterator[bytes]) -> io.BytesIO:
         self.entered.set()
+        self.uploads_open += 1
+        if self.uploads_open == self.full_at:
+            self.full.set()
         if self.gate is not None:
             await self.gate.wait()
         body = io.BytesIO()
@@ -308,6 +314,7 @@ class FakeBlobs:
             self.uploads_broken += 1
             raise
         finally:
+            self.uploads_open -= 1
             self.upload_ended.set()
         body.seek(0)
         return body

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from mpisa.api.blob_routes import MAX_UPLOADS
 from mpisa.api.routes import ROUTES
 from mpisa.api.server import ApiServer
 from mpisa.config import Limits
@@ -272,19 +273,19 @@ async def test_it_stops_with_streams_open(node: FakeNode) -> None:
     await server.stop()
 
 
-async def test_uploads_at_once_are_bounded(node: FakeNode, server: ApiServer, http: aiohttp.ClientSession) -> None:
-    from mpisa.api import blob_routes
-
+async def test_uploads_at_once_are_bounded(node: FakeNode, server: ApiServer) -> None:
     node.blobs.gate = asyncio.Event()
-    first = [asyncio.create_task(upload(http, b"%d" % number)) for number in range(blob_routes.MAX_UPLOADS)]
-    async with asyncio.timeout(5):
-        while server._context.uploads._value > 0:
-            await asyncio.wait(first, timeout=0.01)
-    async with http.post("/v1/blobs", data=b"1", headers={"Content-Type": "application/octet-stream"}) as answer:
-        found = await problem(answer)
-    assert (found.status, found.code, answer.headers["Retry-After"]) == (503, "not-ready", "1")
-    node.blobs.gate.set()
-    assert len(await asyncio.gather(*first)) == blob_routes.MAX_UPLOADS
+    node.blobs.full_at = MAX_UPLOADS
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(server.url, headers=headers, connector=connector) as http, asyncio.timeout(20):
+        first = [asyncio.create_task(upload(http, b"%d" % number)) for number in range(MAX_UPLOADS)]
+        await node.blobs.full.wait()
+        async with http.post("/v1/blobs", data=b"1", headers={"Content-Type": "application/octet-stream"}) as answer:
+            found = await problem(answer)
+        assert (found.status, found.code, answer.headers["Retry-After"]) == (503, "not-ready", "1")
+        node.blobs.gate.set()
+        assert len(await asyncio.gather(*first)) == MAX_UPLOADS
 
 
 async def test_uploads_are_bounded_in_size(tmp_path: Path, ledger: FakeLedger) -> None:
