@@ -29,12 +29,11 @@ def bench() -> None:
 )
 @click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
 @click.option("--quick", is_flag=True, help="Fewer and smaller runs: to see that it works, not to quote.")
-def network(write: Path | None, quick: bool) -> None:
+def measure_network(write: Path | None, quick: bool) -> None:
     """Start-up, publishing, idling, transfer and a burst of publishes, on a devnet of four."""
-    from mpisa.cli.bench import network as measured
-    from mpisa.cli.bench import report
+    from mpisa.cli.bench import network, report
 
-    found = measured.run(quick, note)
+    found = network.run(quick, note)
     if write is not None:
         report.write(write, found)
         note(f"written to {write}")
