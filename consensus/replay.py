@@ -31,7 +31,9 @@ DEFAULT_LEADERS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
+    """A case of the commit rule; vertices by ascending round."""
+
     committee: Committee
     schedule: LeaderSchedule
     gc_depth: int
@@ -44,7 +46,7 @@ def decide_case(case: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises Rejection naming the place in the case that can't be understood, and why.
     """
-    read = _read_case(case)
+    read = read_case(case)
     graph = Graph(read.committee)
     committer = Committer(read.committee, read.schedule, graph)
     for vertex in read.vertices:
@@ -86,12 +88,13 @@ def _name(node: Node) -> str:
     return node.id.decode()
 
 
-def _read_case(case: object) -> _Case:
+def read_case(case: object) -> Case:
+    """The case, checked. Raises Rejection naming the place that can't be understood, and why."""
     fields = _mapping(case, "case")
     count = _integer(_field(fields, "authorities", "case"), "authorities", 1, MAX_AUTHORITIES)
     committee = _read_committee(fields, count)
     vertices = _read_vertices(_field(fields, "vertices", "case"), count)
-    return _Case(
+    return Case(
         committee=committee,
         schedule=_read_schedule(fields, count),
         gc_depth=_integer(fields.get("gc_depth", DEFAULT_GC_DEPTH), "gc_depth", 0, MAX_STAKE),
