@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpisa.config import CONFIG_NAME, NodeConfig, Role, read_config, write_config
-from mpisa.primitives.errors import InvalidConfig, NotFound, StoreBusy
+from mpisa.primitives.errors import Denied, InvalidConfig, NotFound, Rejection, RejectionReason, StoreBusy
 from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.key_file import decode_key_file, encode_key_file
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
@@ -93,8 +93,12 @@ class Home:
         return read_config(self.config_file)
 
     def read_genesis(self) -> Genesis:
-        """Raises InvalidConfig naming the file when it is missing, or what `Genesis.from_json` raises."""
-        return Genesis.from_json(self.read_genesis_text())
+        """Raises InvalidConfig that names the file and what is wrong with it."""
+        text = self.read_genesis_text()
+        try:
+            return Genesis.from_json(text)
+        except Rejection as rejection:
+            raise InvalidConfig(f"{self.genesis_file}: {rejection}", hint=rejection.hint) from None
 
     def read_genesis_text(self) -> str:
         """The genesis document word for word."""
@@ -125,6 +129,10 @@ class Home:
             key = decode_key_file(file.read_bytes(), passphrase)
         except FileNotFoundError:
             raise NotFound(f"{file}: there is no such key file", hint=f"mpisa node init --home {self.path}") from None
+        except Rejection as rejection:
+            if rejection.reason in (RejectionReason.PASSPHRASE_NEEDED, RejectionReason.WRONG_PASSPHRASE):
+                raise Denied(f"{file}: {rejection.detail}", hint="give the passphrase it was sealed with") from None
+            raise InvalidConfig(f"{file}: {rejection}", hint="restore the key file from a copy") from None
         if key.kind is not KEY_KINDS[name]:
             raise InvalidConfig(f"{file}: expected a key of kind {KEY_KINDS[name].value}, found {key.kind.value}")
         return key

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpisa.primitives.errors import Rejection, RejectionReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from mpisa.primitives.identifiers import Address
 
@@ -180,7 +180,7 @@ class Mempool:
                 left -= cost
                 taken.append(transaction)
                 self._in_flight[transaction.hash] = round_number
-                account.take += 1
+                account.take = self._next_takeable(account, account.take + 1)
                 if account.take not in account.by_nonce:
                     del self._ready[sender]
         return taken
@@ -260,13 +260,14 @@ class Mempool:
             return
         account.free = account.base
         account.advance()
-        account.take = next(self._takeable(account), account.free)
+        account.take = self._next_takeable(account, account.base)
         if account.take in account.by_nonce:
             self._ready[sender] = None
         else:
             self._ready.pop(sender, None)
 
-    def _takeable(self, account: _Account) -> Iterator[int]:
-        for nonce in range(account.base, account.free):
-            if account.by_nonce[nonce].hash not in self._in_flight:
-                yield nonce
+    def _next_takeable(self, account: _Account, nonce: int) -> int:
+        """The first nonce from here on that isn't in flight already; it may be one that nobody took yet."""
+        while (transaction := account.by_nonce.get(nonce)) is not None and transaction.hash in self._in_flight:
+            nonce += 1
+        return nonce

@@ -78,7 +78,7 @@ class Node:
         passphrase: bytes | None = None,
         log_to_home: bool = True,
     ) -> Node:
-        """Reads settings, genesis and keys; opens nothing yet. Raises InvalidConfig, NotFound, Denied, Rejection."""
+        """Reads settings, genesis and keys; opens nothing yet. Raises InvalidConfig, NotFound or Denied."""
         place = Home(Path(home))
         config = place.read_config()
         text = place.read_genesis_text()
@@ -203,7 +203,7 @@ class Node:
         )
 
     async def stop(self) -> None:
-        """Ends the tasks, closes network, stores and lock. Harmless when it doesn't run; raises nothing (`wait` does)."""
+        """Ends the tasks, closes network, stores and lock. Harmless when it doesn't run; raises nothing."""
         self._stopping.set()
         if self._main is not None:
             await asyncio.wait((self._main,))

@@ -24,7 +24,7 @@ MAX_HINTED_CIDS = 8_192
 MAX_HINTS_PER_CID = 8
 MAX_ASKED = 16
 FIND_TIMEOUT_S = 10.0
-HEAD_START_S = 0.25
+HEAD_START_S = 0.1
 """How long the DHT is waited for while there are gossip hints already."""
 
 log = structlog.get_logger(__name__)

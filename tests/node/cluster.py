@@ -1,4 +1,4 @@
-"""Real nodes in one process: real stores under a temporary directory, real engines and ledger, the in-memory network."""
+"""Real nodes in one process: real stores in a temporary directory, real engines and ledger, the in-memory network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def validator_keys(number: int) -> NodeKeys:
 def make_genesis(keys: list[NodeKeys], accounts: list[PrivateKey]) -> Genesis:
     validators = []
     for number, item in enumerate(keys):
-        assert item.consensus is not None and item.certificate is not None
+        assert item.consensus is not None
+        assert item.certificate is not None
         validators.append(
             GenesisValidator(
                 f"node{number + 1}",

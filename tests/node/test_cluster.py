@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,13 @@ async def test_a_proof_verifies_with_primitives_alone(tmp_path: Path) -> None:
         assert status.height is not None
         key = account_key(ALICE.public_key.address)
         proof = cluster.nodes[1].chain.prove(key)
-        assert proof.certificate is not None and proof.value is not None
+        assert proof.certificate is not None
+        assert proof.value is not None
         verify_certificate(proof.header, proof.certificate, cluster.genesis.validator_set)
         merkle.verify_membership(proof.header.state_root, key, proof.value, proof.proof)
         before = cluster.nodes[1].chain.prove(key, 0)
-        assert before.value is not None and before.value != proof.value
+        assert before.value is not None
+        assert before.value != proof.value
         merkle.verify_membership(before.header.state_root, key, before.value, before.proof)
         absent = cluster.nodes[1].chain.prove(account_key(bytes(20)))
         assert absent.value is None
@@ -53,7 +56,7 @@ async def test_headers_chain_from_genesis_each_with_its_certificate(tmp_path: Pa
         bundles = cluster.nodes[2].chain.headers(0, 100)
         assert [bundle.header.height for bundle in bundles] == list(range(len(bundles)))
         assert len(bundles) >= 4
-        for previous, bundle in zip(bundles, bundles[1:], strict=False):
+        for previous, bundle in itertools.pairwise(bundles):
             assert bundle.header.previous == header_hash(previous.header)
             assert bundle.header.first_commit == previous.header.last_commit + 1
             assert bundle.certificate is not None
@@ -95,7 +98,8 @@ async def test_a_rejected_transaction_comes_back_with_its_reason(tmp_path: Path)
         await cluster.nodes[0].submit(cluster.transfer(ALICE, 0, amount=BALANCE), "accepted")
         status = await cluster.nodes[0].submit(cluster.transfer(ALICE, 1), "certified")
         assert status.status is TransactionState.REJECTED
-        assert status.receipt is not None and status.receipt.reason is not None
+        assert status.receipt is not None
+        assert status.receipt.reason is not None
         assert status.receipt.reason.value == "insufficient-balance"
 
 
@@ -137,7 +141,8 @@ async def test_all_nodes_stop_and_start_again(tmp_path: Path) -> None:
         assert first.height is not None
         await cluster.level(first.height)
         second = await cluster.nodes[3].submit(cluster.transfer(ALICE, 1), "certified")
-        assert second.height is not None and second.height > first.height
+        assert second.height is not None
+        assert second.height > first.height
         await cluster.level(second.height)
 
 

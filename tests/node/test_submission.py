@@ -1,0 +1,133 @@
+"""Submission at the door: what is refused, what is waited for, and what a halt or a full disk does."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mpisa.node.views import TransactionState, WaitFor
+from mpisa.primitives.errors import DiskFull, NotFound, NotReady, Rejection, RejectionReason, TimedOut, UsageError
+from mpisa.primitives.operations import Transfer
+from tests.node.cluster import Cluster, key_of, running, until
+
+ALICE = key_of("account 0")
+
+
+async def rejection(cluster: Cluster, raw: bytes) -> Rejection:
+    with pytest.raises(Rejection) as caught:
+        await cluster.nodes[0].submit(raw)
+    return caught.value
+
+
+async def test_what_can_be_known_at_the_door_is_refused_there(tmp_path: Path) -> None:
+    async with running(tmp_path, 1) as cluster:
+        raw = cluster.transfer(ALICE, 0)
+        assert (await rejection(cluster, raw[:-1])).reason is RejectionReason.MALFORMED
+        assert (await rejection(cluster, raw[:-1] + bytes([raw[-1] ^ 1]))).reason is RejectionReason.BAD_SIGNATURE
+        expired = cluster.sign(ALICE, 0, Transfer(key_of("receiver").public_key.address, 1), expires_ms=1)
+        assert (await rejection(cluster, expired)).reason is RejectionReason.EXPIRED
+        assert (await rejection(cluster, cluster.transfer(ALICE, 66))).reason is RejectionReason.NONCE_GAP
+        await cluster.nodes[0].submit(raw, "certified")
+        assert (await rejection(cluster, cluster.transfer(ALICE, 0, amount=2))).reason is RejectionReason.REPLAYED
+        metrics = cluster.nodes[0].metrics()
+        assert (metrics["transactions_refused_total"], metrics["transactions_accepted_total"]) == (5.0, 1.0)
+
+
+async def test_a_gap_is_accepted_and_filled(tmp_path: Path) -> None:
+    async with running(tmp_path, 1) as cluster:
+        node = cluster.nodes[0]
+        later = await node.submit(cluster.transfer(ALICE, 1))
+        assert later.status is TransactionState.ACCEPTED
+        assert node.pending_nonce(ALICE.public_key.address) == 0
+        first = await node.submit(cluster.transfer(ALICE, 0), "certified")
+        await until(
+            lambda: node.transaction(later.hash).status is TransactionState.CERTIFIED, "the second is certified"
+        )
+        assert first.height is not None
+        assert node.chain.account(ALICE.public_key.address).nonce == 2
+
+
+async def test_a_timeout_says_what_is_known(tmp_path: Path) -> None:
+    async with running(tmp_path, 2) as cluster:
+        await cluster.stop(1)
+        raw = cluster.transfer(ALICE, 0)
+        with pytest.raises(TimedOut) as caught:
+            await cluster.nodes[0].submit(raw, "certified", timeout_s=0.05)
+        digest = (await cluster.nodes[0].submit(raw)).hash
+        assert str(caught.value) == f"transaction {digest.hex()} is not certified after 0.05 s; it is accepted"
+        assert cluster.nodes[0].transaction(digest).raw == raw
+        await cluster.start(1)
+        assert (await cluster.nodes[0].submit(raw, "certified")).status is TransactionState.CERTIFIED
+
+
+async def test_bad_arguments_and_unknown_hashes_have_their_own_errors(tmp_path: Path) -> None:
+    async with running(tmp_path, 1) as cluster:
+        node, raw = cluster.nodes[0], cluster.transfer(ALICE, 0)
+        with pytest.raises(UsageError, match="wait: expected one of accepted, ordered, certified, got 'soon'"):
+            await node.submit(raw, "soon")
+        for seconds in (0.0, -1.0, 601.0):
+            with pytest.raises(UsageError, match="timeout: expected more than 0 and at most 600 seconds"):
+                await node.submit(raw, WaitFor.CERTIFIED, seconds)
+        with pytest.raises(NotFound, match="is neither on the chain nor waiting here"):
+            node.transaction(bytes(32))
+
+
+async def test_intake_stops_when_certification_lags_and_opens_when_it_has_caught_up(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        node = cluster.nodes[0]
+        submissions, store = node._running.submissions, node._running.store
+        first = await node.submit(cluster.transfer(ALICE, 0), "certified")
+        submissions._lag = 2
+        certified = store.certified_height
+        store._certified = store.height - 3
+        with pytest.raises(Rejection) as caught:
+            await node.submit(cluster.transfer(ALICE, 1))
+        assert caught.value.reason is RejectionReason.SAFE_HALT
+        assert "certification is 3 chain blocks behind ordering, at most 2 are allowed" in str(caught.value)
+        assert node.ready()[0] is False
+        store._certified = certified
+        assert first.height is not None
+        assert (await node.submit(cluster.transfer(ALICE, 1), "certified")).status is TransactionState.CERTIFIED
+
+
+async def test_a_full_disk_stops_intake_and_recovers_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, 1) as cluster:
+        node = cluster.nodes[0]
+        store = node._running.store
+        events = node.events.subscribe()
+        real = store._db
+
+        class FullDisk:
+            """The database on a disk without space: reads work, writes don't."""
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(real, name)
+
+            def write(self, changes: object, *, sync: bool) -> None:
+                raise DiskFull("no space left for the chain store", hint="free some space")
+
+        store._db = FullDisk()  # type: ignore[assignment]
+        waiting = asyncio.create_task(node.submit(cluster.transfer(ALICE, 0), "certified"))
+        async for event in events:
+            if event.kind.value == "halt":
+                assert event.data == {"reason": "no space left for the chain store"}
+                break
+        with pytest.raises(DiskFull, match="no space left for the chain store"):
+            await node.submit(cluster.transfer(ALICE, 1))
+        assert node.ready() == (False, ["no space left for the chain store"])
+        store._db = real
+        assert (await waiting).status is TransactionState.CERTIFIED
+        await until(lambda: node.ready()[0], "ready again")
+        assert (await node.submit(cluster.transfer(ALICE, 1), "certified")).status is TransactionState.CERTIFIED
+
+
+async def test_who_waits_is_told_when_the_node_stops(tmp_path: Path) -> None:
+    async with running(tmp_path, 2) as cluster:
+        await cluster.stop(1)
+        waiting = asyncio.create_task(cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified"))
+        await until(lambda: cluster.nodes[0].metrics()["mempool_transactions"] == 1.0, "it is pooled")
+        await cluster.stop(0)
+        with pytest.raises(NotReady, match="the node is stopping"):
+            await waiting
