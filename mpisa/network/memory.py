@@ -1,8 +1,8 @@
 """The in-memory twin of the network: many nodes in one loop, no sockets, no threads, the same Protocols and bounds.
 
-`MemoryHub` is the wire: it knows who runs, who is cut from whom, and who provides what. Frames are delivered by one task
-a receiver, in the order sent; a node that was stopped, or whose link was `cut`, is unreachable. Non-goals: delays and
-reordering (the consensus simulator has a clock of its own).
+`MemoryHub` is the wire: it knows who runs, who is cut from whom, and who provides what. Frames are delivered by one
+task a receiver, in the order sent; a node that was stopped, or whose link was `cut`, is unreachable. Non-goals: delays
+and reordering (the consensus simulator has a clock of its own).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -139,6 +140,21 @@ def quiet_logs() -> None:
     if not os.environ.get("LIBP2P_DEBUG"):
         for name in ("libp2p", "libp2p.network.auto_connector"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raises OSError when somebody listens there: the library shares ports, so two nodes would steal each other's peers."""
+    if port == 0:
+        return
+    for kind, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"the libp2p host can't listen on {host}:{port}: {error.strerror}"
+                ) from error
 
 
 def ip_kind(host: str) -> str:

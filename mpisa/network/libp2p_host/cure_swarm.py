@@ -7,6 +7,8 @@ from typing import Any
 
 import trio
 from libp2p.network import swarm
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.security.pnet import psk_conn
 
 from mpisa.network.libp2p_host.replacing import replace
 
@@ -49,6 +51,17 @@ def free_inbound_slots() -> None:
 def shorten_dial_stagger() -> None:
     """After starting a dial the swarm waits this long for its failure, even when it has succeeded, before it looks."""
     replace(swarm, "_HAPPY_EYEBALLS_DELAY", DIAL_STAGGER_SECONDS)
+
+
+def keep_private_addresses() -> None:
+    """A connection under a pre-shared key forgets the socket below it, and asking for it warns on the root logger."""
+    begin = psk_conn.PskConn.__init__
+
+    def begin_whole(self: Any, connection: Any, psk: str) -> None:
+        RawConnection.__init__(self, connection.stream, connection.is_initiator)
+        begin(self, connection, psk)
+
+    replace(psk_conn.PskConn, "__init__", begin_whole)
 
 
 async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:

@@ -7,6 +7,7 @@ refresh each ten minutes; the library's own auto-dialling is off, for the asynci
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
@@ -23,7 +24,14 @@ from multiaddr import Multiaddr
 
 from mpisa.network.libp2p_host import streams
 from mpisa.network.libp2p_host.authority_libp2p import AUTHORITY_PROTOCOL, receive_frames
-from mpisa.network.libp2p_host.build import build_gossip, build_host, build_pubsub, ip_kind, quiet_logs
+from mpisa.network.libp2p_host.build import (
+    build_gossip,
+    build_host,
+    build_pubsub,
+    check_port_is_free,
+    ip_kind,
+    quiet_logs,
+)
 from mpisa.network.libp2p_host.options import HostCounters, HostEvents, HostOptions
 from mpisa.network.libp2p_host.portal import Portal
 from mpisa.network.limits import KeyedLimiter
@@ -72,8 +80,11 @@ class Engine(INotifee):
             self._host.set_stream_handler(TProtocol(protocol), self._answerer(protocol, max_bytes))
         self._host.set_stream_handler(TProtocol(AUTHORITY_PROTOCOL), self._receive_frames)
         listen = Multiaddr(f"/{ip_kind(self._options.host)}/{self._options.host}/tcp/{self._options.port}")
+        check_port_is_free(self._options.host, self._options.port)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._host.run(listen_addrs=[listen]))
+            if not self._network.listeners:
+                raise OSError(errno.EADDRNOTAVAIL, f"the libp2p host can't listen on {listen}")
             await self._network.auto_connector.stop()
             for service in (self._pubsub, self._gossip, self._dht):
                 await stack.enter_async_context(background_trio_service(service))
