@@ -154,6 +154,8 @@ class Portal:
             trio.run(self._trio_main)
         except BaseException as error:  # noqa: BLE001  the thread's root
             failure = error
+        while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+            failure = failure.exceptions[0]
         self.notify(self._finish, failure)
 
     async def _trio_main(self) -> None:
