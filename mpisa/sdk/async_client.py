@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeAlias
 from urllib.parse import quote
 
+from mpisa import sdk  # its models are imported when the first answer is asked for
 from mpisa.primitives.errors import UsageError
-from mpisa.sdk import models
 from mpisa.sdk.endpoint import Target, choose_target
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.genesis import ChainParameters
     from mpisa.primitives.keys import PrivateKey
     from mpisa.primitives.record import Input
+    from mpisa.sdk import models
     from mpisa.sdk.transport import Transport
 
 DEFAULT_TIMEOUT_S: Final = 60.0
@@ -106,48 +107,54 @@ class AsyncClient:
 
     async def ready(self) -> models.Readiness:
         """Whether the node serves, and if not, what it waits for."""
-        return await self.transport.call(models.Readiness, "GET", "/readyz", also=(503,))
+        return await self.transport.call(sdk.models.Readiness, "GET", "/readyz", also=(503,))
 
     async def node(self) -> models.NodeInfo:
-        return await self.transport.call(models.NodeInfo, "GET", "/v1/node")
+        return await self.transport.call(sdk.models.NodeInfo, "GET", "/v1/node")
 
     async def peers(self) -> tuple[models.Peer, ...]:
-        return (await self.transport.call(models.Peers, "GET", "/v1/peers")).peers
+        return (await self.transport.call(sdk.models.Peers, "GET", "/v1/peers")).peers
 
     # The chain
 
     async def head(self) -> models.ChainHead:
         """The newest certified chain block, as the node tells it; `verify_chain` checks."""
-        return await self.transport.call(models.ChainHead, "GET", "/v1/chain/head")
+        return await self.transport.call(sdk.models.ChainHead, "GET", "/v1/chain/head")
 
     async def genesis(self) -> models.GenesisDocument:
-        return await self.transport.call(models.GenesisDocument, "GET", "/v1/chain/genesis")
+        return await self.transport.call(sdk.models.GenesisDocument, "GET", "/v1/chain/genesis")
 
     async def block(self, which: int | str) -> models.ChainBlock:
         """A chain block by height or by header hash (hex)."""
-        return await self.transport.call(models.ChainBlock, "GET", f"/v1/chain/blocks/{_segment(str(which))}")
+        return await self.transport.call(sdk.models.ChainBlock, "GET", f"/v1/chain/blocks/{_segment(str(which))}")
 
     async def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
         """Certified headers from a height on, ascending."""
         query = {"from": str(first), "limit": str(limit)}
-        return await self.transport.call(models.HeaderPage, "GET", "/v1/chain/headers", query=query)
+        return await self.transport.call(sdk.models.HeaderPage, "GET", "/v1/chain/headers", query=query)
 
     async def transaction(self, transaction_hash: str) -> models.Transaction:
-        return await self.transport.call(models.Transaction, "GET", f"/v1/transactions/{_segment(transaction_hash)}")
+        return await self.transport.call(
+            sdk.models.Transaction, "GET", f"/v1/transactions/{_segment(transaction_hash)}"
+        )
 
     async def account(self, address: str) -> models.Account:
-        return await self.transport.call(models.Account, "GET", f"/v1/accounts/{_segment(address)}")
+        return await self.transport.call(sdk.models.Account, "GET", f"/v1/accounts/{_segment(address)}")
 
     async def validators(self, height: int | None = None) -> models.Validators:
-        return await self.transport.call(models.Validators, "GET", "/v1/chain/validators", query=_at(height))
+        return await self.transport.call(sdk.models.Validators, "GET", "/v1/chain/validators", query=_at(height))
 
     async def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
         """A state entry by its key (bytes or hex), at the newest certified height unless one is named."""
-        return await self.transport.call(models.StateValue, "GET", f"/v1/chain/state/{_hex(key)}", query=_at(height))
+        return await self.transport.call(
+            sdk.models.StateValue, "GET", f"/v1/chain/state/{_hex(key)}", query=_at(height)
+        )
 
     async def proof(self, key: str | bytes, height: int | None = None) -> models.StateProof:
         """The same with header, certificate, validators and map proof; see `mpisa.sdk.verify`."""
-        return await self.transport.call(models.StateProof, "GET", f"/v1/chain/proof/{_hex(key)}", query=_at(height))
+        return await self.transport.call(
+            sdk.models.StateProof, "GET", f"/v1/chain/proof/{_hex(key)}", query=_at(height)
+        )
 
     async def submit(
         self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
@@ -196,16 +203,16 @@ class AsyncClient:
         return await get(self.transport, cid, sink, overwrite=overwrite, progress=progress)
 
     async def stat(self, cid: str) -> models.BlobStat:
-        return await self.transport.call(models.BlobStat, "GET", f"/v1/blobs/{_segment(cid)}/stat")
+        return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{_segment(cid)}/stat")
 
     async def ls(self, cid: str) -> tuple[models.Entry, ...]:
         """The names in a directory."""
-        return (await self.transport.call(models.Entries, "GET", f"/v1/blobs/{_segment(cid)}/ls")).entries
+        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{_segment(cid)}/ls")).entries
 
     async def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
         """Keep a CID on this node, fetching what is missing."""
         body = {"recursive": recursive, "name": name}
-        return await self.transport.call(models.Pin, "PUT", f"/v1/pins/{_segment(cid)}", body=body)
+        return await self.transport.call(sdk.models.Pin, "PUT", f"/v1/pins/{_segment(cid)}", body=body)
 
     async def unpin(self, cid: str) -> None:
         """Stop keeping a CID; NotFound when it isn't pinned."""
@@ -218,7 +225,7 @@ class AsyncClient:
         cursor: str | None = None
         while True:
             query = {"limit": str(MAX_PAGE)} | ({"cursor": cursor} if cursor else {})
-            page = await self.transport.call(models.Pins, "GET", "/v1/pins", query=query)
+            page = await self.transport.call(sdk.models.Pins, "GET", "/v1/pins", query=query)
             found += page.pins
             if page.next is None or page.next == cursor:
                 return tuple(found)
@@ -258,15 +265,15 @@ class AsyncClient:
     async def artefacts(self, cursor: str | None = None, limit: int = 100) -> models.ArtefactPage:
         """A page of all records; go on with its `next`."""
         query = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        return await self.transport.call(models.ArtefactPage, "GET", "/v1/artefacts", query=query)
+        return await self.transport.call(sdk.models.ArtefactPage, "GET", "/v1/artefacts", query=query)
 
     async def artefact(self, cid: str) -> models.ArtefactRecords:
         """Every record about a CID; NotFound when there is none."""
-        return await self.transport.call(models.ArtefactRecords, "GET", f"/v1/artefacts/{_segment(cid)}")
+        return await self.transport.call(sdk.models.ArtefactRecords, "GET", f"/v1/artefacts/{_segment(cid)}")
 
     async def lineage(self, cid: str) -> models.Lineage:
         """What a CID was made from, all the way down, and what was made from it directly."""
-        return await self.transport.call(models.Lineage, "GET", f"/v1/artefacts/{_segment(cid)}/lineage")
+        return await self.transport.call(sdk.models.Lineage, "GET", f"/v1/artefacts/{_segment(cid)}/lineage")
 
     async def resolve(self, name: str) -> models.Name:
         """What `owner/model@tag` points to; NotFound when nothing does."""
@@ -274,7 +281,7 @@ class AsyncClient:
 
         parsed = ArtefactName.parse(name)
         path = f"/v1/names/{_segment(parsed.owner)}/{_segment(parsed.model)}"
-        return await self.transport.call(models.Name, "GET", path, query={"tag": parsed.tag})
+        return await self.transport.call(sdk.models.Name, "GET", path, query={"tag": parsed.tag})
 
     async def set_name(
         self, name: str, cid: str | None, *, key: KeyLike = None, sender: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
@@ -26,6 +27,65 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT_S = 5.0
 
 
+class _LoopThread:
+    """The event loop and its thread; it doesn't know the `Client`, so that a forgotten one can be collected."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self.closed = False
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the loop and wait; an interrupt here cancels it there."""
+        try:
+            loop = self._running()
+        except RuntimeError:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self.closed:
+                raise RuntimeError("this client is closed; make a new one")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="mpisa-client", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def close(self) -> None:
+        """Close the connections, then the loop."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            self.closed = True
+        if loop is None or thread is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(2 * _CLOSE_TIMEOUT_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_CLOSE_TIMEOUT_S)
+            loop.close()
+
+    async def _end(self) -> None:
+        """Let interrupted work clean up behind itself (a download removes its parts), then close connections."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_CLOSE_TIMEOUT_S)
+        await self._client.close()
+
+
 class Client:
     """A node, as seen from ordinary code. See `AsyncClient` for what each method does and raises."""
 
@@ -38,10 +98,8 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._client = AsyncClient(endpoint, token=token, home=home, timeout=timeout)
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._loop = _LoopThread(self._client)
+        self._finalizer = weakref.finalize(self, self._loop.close)
 
     def __enter__(self) -> Self:
         return self
@@ -55,42 +113,11 @@ class Client:
         return self._client.endpoint
 
     def close(self) -> None:
-        """Close connections and end the private thread; safe to call twice."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-            self._closed = True
-        if loop is None or thread is None:
-            return
-        try:
-            asyncio.run_coroutine_threadsafe(self._client.close(), loop).result(_CLOSE_TIMEOUT_S)
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_CLOSE_TIMEOUT_S)
-            loop.close()
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("this client is closed; make a new one")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="mpisa-client", daemon=True)
-                self._thread.start()
-            return self._loop
+        """Close connections and end the private thread; safe to call twice. A forgotten client is closed at exit."""
+        self._finalizer()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            loop = self._running_loop()
-        except RuntimeError:
-            work.close()
-            raise
-        future = asyncio.run_coroutine_threadsafe(work, loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return self._loop.run(work)
 
     # The node
 
@@ -142,7 +169,7 @@ class Client:
                     return
                 yield event
         finally:
-            if not self._closed:
+            if not self._loop.closed:
                 self._run(_close(stream))
 
     # Bytes

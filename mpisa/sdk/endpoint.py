@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import stat
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -136,6 +135,8 @@ def _endpoint_of_home(home: Path) -> str:
 
 
 def _configured_endpoint(path: Path) -> str | None:
+    import tomllib
+
     try:
         api = tomllib.loads(path.read_text(encoding="utf-8")).get("api", {})
     except FileNotFoundError:

@@ -213,7 +213,7 @@ class PutResult(Model, frozen=True, kw_only=True):
 
 
 class GetResult(Model, frozen=True, kw_only=True):
-    """What a download wrote; every block was hashed on this machine."""
+    """What a download wrote. `blocks` were hashed on this machine, each as often as it is linked."""
 
     cid: str
     path: str | None

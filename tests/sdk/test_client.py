@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from pathlib import Path
@@ -210,3 +211,14 @@ async def test_synchronous_events(server: ApiServer, node: FakeNode) -> None:
 def test_both_faces_have_the_same_methods() -> None:
     public = {name for name in dir(AsyncClient) if not name.startswith("_")} - {"target", "transport"}
     assert public <= {name for name in dir(Client) if not name.startswith("_")} | {"timeout"}
+
+
+async def test_a_forgotten_client_is_closed(server: ApiServer, node: FakeNode) -> None:
+    def work() -> None:
+        client = Client(home=node.home, timeout=10)
+        assert client.head().height == 0
+        del client
+        gc.collect()
+
+    await asyncio.to_thread(work)
+    assert not [thread for thread in threading.enumerate() if thread.name == "mpisa-client"]
