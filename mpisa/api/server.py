@@ -3,7 +3,7 @@
     server = ApiServer(node); await server.start(); server.url; await server.stop()
 
 It owns the event feed and the counters. Stopping ends open event streams first, then gives running requests
-SHUTDOWN_S before their connections are closed.
+SHUTDOWN_S to finish and as long again to notice that they were cancelled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mpisa.sdk.models import Model
 if TYPE_CHECKING:
     from mpisa.node.facade import NodeFacade
 
-SHUTDOWN_S: Final = 1.0
+SHUTDOWN_S: Final = 0.5
 KEEPALIVE_S: Final = 75.0
 BACKLOG: Final = 512
 MAX_HEADER_BYTES: Final = 16 << 10

@@ -310,3 +310,24 @@ async def test_uploads_are_bounded_in_size(tmp_path: Path, ledger: FakeLedger) -
 def test_routes_are_unique() -> None:
     keys = [(route.method, route.path) for route in ROUTES]
     assert len(keys) == len(set(keys))
+
+
+async def test_it_stops_with_an_upload_and_a_wait_open(node: FakeNode, ledger: FakeLedger) -> None:
+    server = ApiServer(node, token=TOKEN)
+    await server.start()
+    node.blobs.gate = asyncio.Event()
+    ledger.scheduled = True  # nothing will be sealed, so the transaction waits
+    raw = publish_transaction(ledger, Cid.of(b"model"))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
+        waiting = [
+            asyncio.create_task(upload(session, b"x")),
+            asyncio.create_task(session.post("/v1/transactions?wait=certified", json={"transaction": raw.hex()})),
+        ]
+        async with asyncio.timeout(5):
+            await node.blobs.entered.wait()
+        async with asyncio.timeout(2.5):
+            await server.stop()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, aiohttp.ClientError) for outcome in outcomes)
+    assert node.blobs.pinned == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import io
 import os
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from mpisa.primitives.dag_pb import PBLink, PBNode, encode_node
 from mpisa.primitives.errors import IntegrityError, MpisaError, NotFound, UsageError
 from mpisa.primitives.unixfs import FileType, UnixFsNode, encode_unixfs
 from mpisa.sdk.async_client import AsyncClient
+from mpisa.sdk.client import Client
 from mpisa.sdk.upload import MAX_QUEUED_CHUNKS, link_stays_inside, list_directory, write_tar
 from storage.importer import cid_of_path
 from tests.api.fake_node import FakeNode
@@ -316,3 +318,54 @@ def test_the_tar_is_the_same_for_the_same_content(tmp_path: Path) -> None:
     (tmp_path / "one" / "README.md").chmod(0o600)
     write_tar(list_directory(tmp_path / "one"), second)
     assert first.getvalue() == second.getvalue()
+
+
+async def test_an_interrupted_download_cleans_up(client: AsyncClient, node: FakeNode, tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "model")
+    stored = await client.put(source)
+    stuck = asyncio.Event()
+
+    async def stall(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield await anext(parts)
+        stuck.set()
+        await asyncio.Event().wait()
+
+    node.blobs.tamper = stall
+    download = asyncio.create_task(client.get(stored.cid, tmp_path / "copy"))
+    async with asyncio.timeout(5):
+        await stuck.wait()
+        download.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await download
+    assert not (tmp_path / "copy").exists()
+    assert left_behind(tmp_path) == []
+
+
+async def test_a_synchronous_client_that_is_closed_cleans_up(
+    node: FakeNode, client: AsyncClient, tmp_path: Path
+) -> None:
+    stored = await client.put(make_tree(tmp_path / "model"))
+    stuck, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def stall(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        yield await anext(parts)
+        stuck.set()
+        await asyncio.Event().wait()
+
+    node.blobs.tamper = stall
+    sync = Client(home=node.home)
+
+    def work() -> str:
+        try:
+            sync.get(stored.cid, tmp_path / "copy")
+        except concurrent.futures.CancelledError:
+            return "cancelled"
+        return "done"
+
+    getting = loop.run_in_executor(None, work)
+    async with asyncio.timeout(10):
+        await stuck.wait()
+        await asyncio.to_thread(sync.close)
+        assert await getting == "cancelled"
+    assert left_behind(tmp_path) == []
