@@ -1,0 +1,150 @@
+"""What peers send: garbage is refused, questions are answered within bounds, missing certificates are fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consensus.dag.vertex import ExecutionSignature, VertexRef, decode_vertex
+from consensus.parameters import Parameters
+from mpisa.network.ports import NetworkConfig, PeerId
+from mpisa.node import certificates, links
+from mpisa.primitives import codec
+from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
+from mpisa.primitives.header import verify_certificate
+from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
+from tests.node.cluster import Cluster, key_of, running, until
+
+ALICE = key_of("account 0")
+
+
+def peer(cluster: Cluster, number: int) -> PeerId:
+    return cluster.nodes[number]._running.network.peer_id
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"", RejectionReason.MALFORMED),
+        (b"X123", RejectionReason.MALFORMED),
+        (b"V", RejectionReason.MALFORMED),
+        (b"V\xc1", RejectionReason.MALFORMED),
+        (b"S" + codec.encode((1, bytes(32))), RejectionReason.MALFORMED),
+        (b"S" + codec.encode((0, bytes(32), bytes(64))), RejectionReason.OUT_OF_RANGE),
+        (b"S" + bytes(300), RejectionReason.TOO_LARGE),
+    ],
+)
+async def test_a_bad_frame_is_refused_and_counted(tmp_path: Path, frame: bytes, reason: RejectionReason) -> None:
+    async with running(tmp_path, 2) as cluster:
+        node = cluster.nodes[0]
+        with pytest.raises(Rejection) as caught:
+            await node._running.links._on_frame(peer(cluster, 1), frame)
+        assert caught.value.reason is reason
+        assert node.metrics()["frames_rejected_total"] == 1.0
+
+
+async def test_a_stranger_and_a_tampered_vertex_are_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, 2) as cluster:
+        runtime = cluster.nodes[0]._running
+        with pytest.raises(Rejection) as caught:
+            await runtime.links._on_frame(PeerId("12D3KooWStranger"), b"S")
+        assert caught.value.reason is RejectionReason.UNKNOWN_AUTHORITY
+        await until(lambda: runtime.vertices.highest_round() > 0, "a vertex")
+        raw = bytearray(next(runtime.vertices.all_from(0)))
+        vertex = decode_vertex(bytes(raw), Parameters())
+        at = bytes(raw).index(vertex.signature)
+        raw[at] ^= 1
+        with pytest.raises(Rejection) as caught:
+            await runtime.links._on_frame(peer(cluster, 1), b"V" + bytes(raw))
+        assert caught.value.reason is RejectionReason.BAD_SIGNATURE
+
+
+async def test_ancestors_and_ranges_are_answered_from_the_store(tmp_path: Path) -> None:
+    async with running(tmp_path, 2) as cluster:
+        await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
+        runtime, network = cluster.nodes[0]._running, cluster.nodes[1]._running.network
+        raw = next(runtime.vertices.all_from(0))
+        ref = decode_vertex(raw, Parameters()).ref
+        unknown = VertexRef(Round(1), AuthorityIndex(0), bytes(32))
+        answer = await network.authorities.request(peer(cluster, 0), links.ANCESTORS, links.encode_refs((unknown, ref)))
+        assert codec.decode(answer, max_bytes=1 << 20) == (raw,)
+        with pytest.raises(NotFound):
+            await network.authorities.request(peer(cluster, 0), links.ANCESTORS, links.encode_refs((unknown,)))
+        answer = await network.authorities.request(peer(cluster, 0), links.RANGE, codec.encode(1))
+        found = codec.decode(answer, max_bytes=1 << 20)
+        assert isinstance(found, tuple)
+        rounds = [decode_vertex(bytes(item), Parameters()).round for item in found if isinstance(item, bytes)]
+        assert rounds == sorted(rounds)
+        assert rounds[0] == 1
+        for kind, body in ((links.RANGE, b"\xc1"), (links.RANGE, codec.encode(-1)), (links.ANCESTORS, b"\xc0")):
+            with pytest.raises(Rejection):
+                await network.authorities.request(peer(cluster, 0), kind, body)
+
+
+async def test_references_are_refused_above_their_bound() -> None:
+    refs = tuple(VertexRef(Round(1), AuthorityIndex(0), bytes([n]) * 32) for n in range(5))
+    assert links.decode_refs(links.encode_refs(refs), 5) == list(refs)
+    with pytest.raises(Rejection) as caught:
+        links.decode_refs(links.encode_refs(refs), 4)
+    assert caught.value.reason is RejectionReason.TOO_LARGE
+
+
+def test_a_signature_frame_says_what_it_said() -> None:
+    signature = ExecutionSignature(Height(7), bytes(32), AuthorityIndex(3), bytes(64))
+    assert links.decode_signature(links.encode_signature(signature), AuthorityIndex(3)) == signature
+
+
+async def test_a_lost_certificate_is_fetched_and_verified(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        last = None
+        for nonce in range(3):
+            last = await cluster.nodes[0].submit(cluster.transfer(ALICE, nonce), "certified")
+        assert last is not None
+        assert last.height is not None
+        await cluster.level(last.height)
+        await until(lambda: cluster.nodes[1]._running.store.complete_height >= last.height, "certificates whole")
+        await cluster.stop(1)
+        node = cluster.open(1)
+        from mpisa.node.database import Database
+
+        database = Database(cluster.home(1) / "ledger", "chain store")
+        database.write([(b"c" + (1).to_bytes(8, "big"), None), (b"mcomplete", (0).to_bytes(8, "big"))], sync=True)
+        database.close()
+        cluster.nodes[1] = node
+        await node.start()
+        assert node.chain.certificate(1) is None
+        await until(lambda: node.chain.certificate(1) is not None, "the certificate came back")
+        certificate = node.chain.certificate(1)
+        assert certificate is not None
+        verify_certificate(node.chain.header(1), certificate, cluster.genesis.validator_set)
+
+
+async def test_a_false_certificate_is_not_kept(tmp_path: Path) -> None:
+    async with running(tmp_path, 2) as cluster:
+        last = await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
+        assert last.height is not None
+        await cluster.level(last.height)
+        runtime = cluster.nodes[0]._running
+        other = await runtime.network.authorities.request(
+            peer(cluster, 1), certificates.CERTIFICATES, codec.encode((1,))
+        )
+        assert codec.decode(other, max_bytes=1 << 20)
+
+        async def lying(_peer: PeerId, _body: bytes) -> bytes:
+            certificate = runtime.store.certificate(1)
+            assert certificate is not None
+            raw = bytearray(certificate.encode())
+            raw[-1] ^= 1
+            return codec.encode(((1, bytes(raw)),))
+
+        cluster.nodes[1]._running.network.authorities.set_request_handler(certificates.CERTIFICATES, lying)
+        with pytest.raises(Rejection) as caught:
+            await runtime.certificates._ask(peer(cluster, 1), [1])
+        assert caught.value.reason is RejectionReason.BAD_CERTIFICATE
+        with pytest.raises(Rejection):
+            await runtime.certificates._answer(peer(cluster, 1), codec.encode(tuple(range(1, 300))))
+
+
+def test_a_seed_is_never_shown() -> None:
+    assert "seed" not in repr(NetworkConfig(bytes(32), bytes(32), "1"))
