@@ -15,12 +15,14 @@ from pathlib import Path
 from devnet import health, state
 from devnet.launch import LOGS, Serve, added_lines, fork_node, log_sizes, prepare_to_fork
 from devnet.plan import Plan, Say
-from devnet.process import ProcessIdentity, is_alive, terminate, wait_gone
+from devnet.process import ProcessIdentity, is_alive, lock_holder, terminate, wait_gone
 from devnet.state import Manifest
 from mpisa.primitives.errors import InvalidConfig, NotFound, NotReady
 
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
+NODE_LOCK = "node.lock"
+"""Held by a running node in its home, see mpisa.node.home."""
 _POLL_S = 0.03
 _WATCH_S = 0.5
 
@@ -57,7 +59,7 @@ def up(home: Path, plan: Plan, serve: Callable[[], Serve], say: Say, *, timeout_
         absent = [node for node in manifest.nodes if node.name not in alive]
         if absent:
             _start(home, manifest, alive, serve(), say, begun + timeout_s)
-        manifest = _with_pids(manifest, state.read_processes(home))
+        manifest = _with_pids(manifest, _alive(home))
         state.write_json(home / state.MANIFEST, manifest.to_json())
     return Started(manifest, tuple(node.name for node in absent), tuple(alive), round(time.monotonic() - begun, 3))
 
@@ -139,7 +141,14 @@ def attend(home: Path, say: Say) -> None:
 
 
 def _alive(home: Path) -> dict[str, ProcessIdentity]:
-    return {name: identity for name, identity in state.read_processes(home).items() if is_alive(identity)}
+    """The running nodes: those on record, and those that somebody started by hand on a node's home."""
+    found = {name: identity for name, identity in state.read_processes(home).items() if is_alive(identity)}
+    manifest = state.read_manifest(home)
+    for node in manifest.nodes if manifest else ():
+        holder = None if node.name in found else lock_holder(node.home / NODE_LOCK)
+        if holder is not None:
+            found[node.name] = holder
+    return found
 
 
 def down(home: Path, *, grace_s: float = STOP_GRACE_S) -> Stopped:
@@ -190,14 +199,9 @@ def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[
 def status(home: Path) -> tuple[Manifest, tuple[health.NodeReport, ...]]:
     """Every node's height, root and peers."""
     manifest = state.require_manifest(home)
-    processes = state.read_processes(home)
+    alive = _alive(home)
     reports = tuple(
-        health.report(
-            node.name,
-            processes[node.name].pid if node.name in processes else None,
-            node.name in processes and is_alive(processes[node.name]),
-            node.api,
-        )
+        health.report(node.name, alive[node.name].pid if node.name in alive else None, node.name in alive, node.api)
         for node in manifest.nodes
     )
     return manifest, reports

@@ -48,7 +48,7 @@ def total_bytes(path: Path) -> int:
     return path.stat().st_size
 
 
-@command("put", examples=("mpisa put ./model", "tar -c data | mpisa put - --json"))
+@command("put", examples=("mpisa put ./model", "curl -s https://example.org/data.csv | mpisa put - --json"))
 @click.argument("path")
 @click.option("--profile", type=click.Choice(PROFILES), help="How bytes become blocks.  [default: unixfs-v1-2025]")
 def put(path: str, profile: str | None) -> None:

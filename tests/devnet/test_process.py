@@ -2,8 +2,18 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from devnet.process import ProcessIdentity, identify, is_alive, send_signal, terminate, thread_count, wait_gone
+from devnet.process import (
+    ProcessIdentity,
+    identify,
+    is_alive,
+    lock_holder,
+    send_signal,
+    terminate,
+    thread_count,
+    wait_gone,
+)
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -76,6 +86,20 @@ def test_wait_for_the_first_returns_the_others() -> None:
 def test_nobody_to_wait_for() -> None:
     assert wait_gone([], 30) == ()
     assert terminate([], grace_s=30) == ((), ())
+
+
+def test_the_holder_of_a_lock_is_found_without_touching_it(tmp_path: Path) -> None:
+    file = tmp_path / "node.lock"
+    assert lock_holder(file) is None
+    file.touch()
+    assert lock_holder(file) is None
+    program = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert lock_holder(file) == identify(holder.pid)
+    holder.communicate(b"\n")
+    assert lock_holder(file) is None
 
 
 def test_thread_count_counts_this_process() -> None:

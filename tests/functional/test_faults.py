@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +78,7 @@ def test_a_wrong_setting_is_named_and_nothing_is_left_running(net: Devnet) -> No
 
 
 def test_a_damaged_store_is_refused_and_repaired(net: Devnet, published: Any, tmp_path: Path) -> None:
+    net.json("blob", "pin", published["cid"], node=3)  # a second copy, to fetch what will be lost
     net.json("devnet", "down")
     home = net.nodes()[0]["home"]
     packs = sorted((Path(home) / "blocks" / "packs").iterdir())
@@ -88,6 +92,7 @@ def test_a_damaged_store_is_refused_and_repaired(net: Devnet, published: Any, tm
     assert verified.error["hint"] == f"mpisa node repair --home {home}"
     repaired = net.run("node", "repair", "--home", home, "--json")
     assert repaired.code == 0, repaired.err
+    assert repaired.json["lost"]
     assert net.run("node", "verify", "--home", home).code == 0
     net.json("devnet", "up", "--detach")
     assert net.run("get", published["cid"], "-o", tmp_path / "copy", node=1).code == 0
@@ -154,3 +159,56 @@ def test_a_follower_joins_reads_and_verifies(net: Devnet, published: Any, tmp_pa
     made = net.json("node", "init", "--home", home, "--name", "reader", "--join", api)
     assert set(made) == {"name", "role", "home", "peer_id", "config"}
     assert net.run("node", "init", "--home", home, "--join", api).code == 2
+    reader = subprocess.Popen(
+        [sys.executable, "-m", "mpisa.cli", "node", "run", "--home", str(home), "--json", "--quiet"],
+        env=net.environment(),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert reader.stdout is not None
+        url = json.loads(reader.stdout.readline())["api"]
+        until(lambda: net.json("node", "status", "--endpoint", url)["ready"] or None)
+        height = published["height"]
+        until(lambda: net.json("chain", "head", "--endpoint", url)["height"] >= height or None)
+        got = net.json("get", published["cid"], "-o", tmp_path / "copy", "--endpoint", url)
+        assert got["cid"] == published["cid"]
+        assert net.json("verify", published["cid"], "--endpoint", url)["valid"] is True
+        assert net.json("chain", "verify", "--endpoint", url)["valid"] is True
+    finally:
+        reader.terminate()
+        reader.communicate(timeout=30)
+    assert reader.returncode == 0
+
+
+def test_a_node_started_by_hand_is_part_of_the_devnet(net: Devnet) -> None:
+    kill(net, "node4")
+    by_hand = subprocess.Popen(
+        [sys.executable, "-m", "mpisa.cli", "node", "run", "--home", net.nodes()[3]["home"], "--quiet"],
+        env=net.environment(),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert by_hand.stdout is not None
+        by_hand.stdout.readline()
+        pids = [node["pid"] for node in net.json("devnet", "up", "--detach")["nodes"]]
+        assert pids[3] == by_hand.pid
+    finally:
+        by_hand.terminate()
+        by_hand.communicate(timeout=30)
+
+
+def test_ctrl_c_stops_a_foreground_devnet(net: Devnet, tmp_path: Path) -> None:
+    home = tmp_path / "single"
+    foreground = subprocess.Popen(
+        [sys.executable, "-m", "mpisa.cli", "devnet", "up", "--nodes", "1", "--home", str(home), "--json"],
+        env=net.environment(),
+        stdout=subprocess.PIPE,
+    )
+    assert foreground.stdout is not None
+    (node,) = json.loads(foreground.stdout.readline())["nodes"]
+    identities = [*state.read_processes(home).values()]
+    assert [identity.pid for identity in identities] == [node["pid"]]
+    foreground.send_signal(signal.SIGINT)
+    foreground.communicate(timeout=60)
+    assert foreground.returncode == 130
+    assert not any(process.is_alive(identity) for identity in identities)
