@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mpisa.config import NodeConfig
-    from mpisa.network.ports import BlockSource, Network, NetworkConfig, PeerInfo
+    from mpisa.network.ports import BlockSource, GossipSubscription, Network, NetworkConfig, PeerInfo
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
     from mpisa.node.views import NodeStatus, PeerView, TransactionStatus
@@ -174,6 +174,17 @@ class Node:
 
     async def _run_tasks(self, runtime: Runtime, started: asyncio.Future[None]) -> None:
         announcements = await runtime.providers.subscribe()
+        try:
+            await self._run_group(runtime, started, announcements)
+        finally:
+            runtime.publishing.close()
+            await runtime.retriever.close()
+            await runtime.links.close()
+            await announcements.close()
+
+    async def _run_group(
+        self, runtime: Runtime, started: asyncio.Future[None], announcements: GossipSubscription
+    ) -> None:
         replayed = [runtime.execution.again(height) for height in runtime.store.uncertified()]
         await runtime.network.discovery.provide_many([pin.cid for pin in runtime.blobs.pins()])
         async with asyncio.TaskGroup() as tasks:
@@ -192,9 +203,6 @@ class Node:
             await self._stopping.wait()
             for task in running:
                 task.cancel()
-        await runtime.retriever.close()
-        await runtime.links.close()
-        await announcements.close()
 
     async def _follow(self, runtime: Runtime) -> None:
         authorities = [PeerId(item.peer_id) for item in self._setup.genesis.validators]

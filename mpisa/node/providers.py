@@ -52,8 +52,8 @@ class Providers:
             self._network.publish(self._topic, cid.to_bytes()), self._network.provide(cid), return_exceptions=True
         )
         for result in results:
-            if isinstance(result, MpisaError):
-                log.warning("announcement failed", cid=str(cid), error=str(result))
+            if isinstance(result, Exception):
+                log.warning("announcement failed", cid=str(cid), error=repr(result))
             elif isinstance(result, BaseException):
                 raise result
 

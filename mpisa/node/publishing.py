@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpisa.node.pipe import BytePipe
-from mpisa.primitives.errors import Rejection, RejectionReason, Unreachable
+from mpisa.primitives.errors import NotReady, Rejection, RejectionReason, Unreachable
 from storage.importer import ImportResult, import_stream, import_tar
 from storage.profiles import DEFAULT_PROFILE, Profile, profile_by_name
 
@@ -46,6 +46,7 @@ class Publishing:
         self._executor = executor
         self._upload_bytes = upload_bytes
         self._turns = asyncio.Semaphore(MAX_UPLOADS)
+        self._open: set[BytePipe] = set()
         self.counters = Counters()
 
     async def put_stream(self, reader: AsyncIterator[bytes], profile: str | None) -> ImportResult:
@@ -68,8 +69,9 @@ class Publishing:
     async def _run(self, reader: AsyncIterator[bytes], profile: Profile, work: Import) -> ImportResult:
         loop = asyncio.get_running_loop()
         pipe = BytePipe(loop)
+        self._open.add(pipe)
         importing = loop.run_in_executor(self._executor, work, self._store, pipe, profile)
-        importing.add_done_callback(lambda _: pipe.close_reader())
+        importing.add_done_callback(lambda _: self._ended(pipe))
         try:
             await self._feed(reader, pipe)
         except BaseException as error:
@@ -78,6 +80,15 @@ class Publishing:
             importing.exception()  # its failure only repeats ours
             raise
         return await importing
+
+    def _ended(self, pipe: BytePipe) -> None:
+        pipe.close_reader()
+        self._open.discard(pipe)
+
+    def close(self) -> None:
+        """Ends what is under way, so that no thread waits for bytes that won't come."""
+        for pipe in self._open:
+            pipe.abort(NotReady("the node is stopping", hint="put it again later"))
 
     async def _feed(self, reader: AsyncIterator[bytes], pipe: BytePipe) -> None:
         total = 0

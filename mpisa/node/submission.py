@@ -79,6 +79,7 @@ class Submissions:
         self._waiter_count = 0
         self._to_certify: defaultdict[int, list[tuple[TransactionStatus, _Waiter]]] = defaultdict(list)
         self._stopped: MpisaError | None = NotReady("the node is starting", hint="wait until it is ready")
+        self._withheld = False
         self.counters = Counters()
 
     def stop_intake(self, error: MpisaError) -> None:
@@ -236,7 +237,10 @@ class Submissions:
                 self.counters.transactions_applied += 1
             else:
                 self.counters.transactions_rejected += 1
+        waiting = self._pool.has_waiting
         dropped = self._pool.executed(hashes, self._changed_nonces(block))
+        if self._pool.has_waiting and not waiting:  # another node's transaction filled a gap here
+            self._on_waiting()
         for index, (transaction_hash, receipt) in enumerate(zip(hashes, block.receipts, strict=True)):
             waiters = self._waiters.pop(transaction_hash, ())
             if waiters:
@@ -264,6 +268,9 @@ class Submissions:
 
     def certified(self, height: int) -> None:
         """Everything up to this height is certified: who waited for that hears of it."""
+        if self._withheld and self.lag() <= self._lag:
+            self._withheld = False
+            self._on_waiting()
         for reached in [number for number in self._to_certify if number <= height]:
             for status, waiter in self._to_certify.pop(reached):
                 if waiter.future.done():
@@ -283,6 +290,7 @@ class Submissions:
     def take_payload(self, round_number: int, max_bytes: int) -> bytes:
         """Transactions for our next vertex, empty when none wait or certification lags."""
         if self.lag() > self._lag:
+            self._withheld = True
             return b""
         self.dropped(self._pool.drop_expired(self._clock.now_ms()))
         taken = self._pool.take(max_bytes - LIST_OVERHEAD, ITEM_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, round_number)
