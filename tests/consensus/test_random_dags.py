@@ -1,4 +1,6 @@
-"""The commit rule on random DAGs with twins and weak links: against the slow reference, in any order, from partial views."""
+"""The commit rule on random DAGs with twins and weak links: against the slow reference, in any order, from partial
+views.
+"""
 
 from random import Random
 from typing import Any

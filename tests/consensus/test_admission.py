@@ -1,0 +1,183 @@
+"""Which vertices enter the graph: ancestors, false references, twins and their budget, the GC round."""
+
+from collections import deque
+
+from consensus.dag.admission import Admission
+from consensus.dag.graph import Graph
+from consensus.dag.vertex import Vertex, VertexRef
+from consensus.parameters import Parameters
+from mpisa.primitives.identifiers import AuthorityIndex, Round
+from tests.consensus.forge import NOW, Forge
+
+A0 = AuthorityIndex(0)
+
+
+def gate(forge: Forge, parameters: Parameters | None = None, pruned: int = 0) -> tuple[Admission, Graph]:
+    graph = Graph(forge.committee)
+    graph.prune(pruned)
+    return Admission(parameters or Parameters(), forge.committee, graph, forge.genesis, A0), graph
+
+
+def take(admission: Admission, vertex: Vertex) -> list[bytes]:
+    return [node.id for node in admission.receive(vertex, vertex.author, NOW)]
+
+
+def test_ancestors_first_in_any_order_of_arrival() -> None:
+    forge = Forge()
+    admission, _ = gate(forge)
+    low = forge.layer(1, (1, 2, 3))
+    high = forge.vertex(2, 1)
+    top = forge.layer(2, (2, 3)) and forge.vertex(3, 2)
+    assert take(admission, top) == []
+    assert take(admission, high) == []
+    for vertex in low[:2]:
+        assert take(admission, vertex) == [vertex.id]
+    assert take(admission, low[2]) == [low[2].id, high.id]
+    assert take(admission, high) == [], "once"
+
+
+def test_a_reference_is_checked_once_its_vertex_is_held() -> None:
+    forge = Forge()
+    admission, _ = gate(forge)
+    for vertex in forge.layer(1, (1, 2, 3)):
+        take(admission, vertex)
+    true = forge.ref(1, 2)
+    lie = VertexRef(true.round, AuthorityIndex(0), true.id)
+    bad = forge.vertex(2, 1, [forge.ref(1, 1), lie, forge.ref(1, 3)], keep=False)
+    assert take(admission, bad) == []
+    [(author, rejection)] = admission.faults
+    assert author == 1
+    assert str(rejection) == (
+        f"bad-parents: vertex {bad.id.hex()} parents[1]: expected round 1 and author 2, got 1 and 0"
+    )
+
+
+def test_a_false_genesis_is_a_fault() -> None:
+    forge = Forge()
+    admission, graph = gate(forge)
+    false = VertexRef(Round(0), AuthorityIndex(3), bytes(32))
+    assert take(admission, forge.vertex(1, 1, [*(forge.genesis[author] for author in (1, 0, 2)), false])) == []
+    assert len(admission.faults) == 1
+    assert len(graph) == 0
+
+
+def test_at_or_below_the_gc_round_a_reference_is_taken_unread() -> None:
+    forge = Forge()
+    forge.layer(1, range(4))
+    forge.layer(2, range(4))
+    admission, graph = gate(forge, pruned=2)
+    unknown = VertexRef(Round(2), AuthorityIndex(3), bytes(32))
+    vertex = forge.vertex(3, 1, [forge.ref(2, 1), forge.ref(2, 0), forge.ref(2, 2), unknown])
+    assert take(admission, vertex) == [vertex.id]
+    assert take(admission, forge.made[2, 1]) == [], "too old to matter"
+    assert len(graph) == 1
+
+
+def test_a_moving_gc_round_frees_what_waited_below_it() -> None:
+    forge = Forge()
+    forge.layer(1, range(4))
+    admission, graph = gate(forge)
+    vertex = forge.vertex(2, 1)
+    assert take(admission, vertex) == []
+    graph.prune(1)
+    assert [node.id for node in admission.prune(1, NOW)] == [vertex.id]
+
+
+def twins(forge: Forge, number: int, author: int, count: int) -> list[Vertex]:
+    first = forge.vertex(number, author)
+    return [first, *(forge.vertex(number, author, payload=bytes([mark]), keep=False) for mark in range(1, count))]
+
+
+def test_the_first_twin_is_kept_and_the_other_is_evidence() -> None:
+    forge = Forge()
+    admission, graph = gate(forge)
+    first, second = twins(forge, 1, 1, 2)
+    assert take(admission, first) == [first.id]
+    assert take(admission, second) == []
+    assert [(item.author, item.round) for item in admission.found] == [(1, 1)]
+    assert admission.equivocators == {1}
+    assert take(admission, second) == []
+    assert len(admission.found) == 1, "one piece an author"
+    assert [node.id for node in graph.at(1, 1)] == [first.id]
+
+
+def test_a_twin_that_another_builds_on_is_needed() -> None:
+    forge = Forge()
+    admission, graph = gate(forge)
+    first, second = twins(forge, 1, 1, 2)
+    others = forge.layer(1, (0, 2, 3))
+    for vertex in (first, *others):
+        take(admission, vertex)
+    builder = forge.vertex(2, 2, [forge.ref(1, 2), second.ref, forge.ref(1, 3)])
+    assert take(admission, builder) == []
+    assert admission.pending.is_missing(second.id)
+    assert take(admission, second) == [second.id, builder.id]
+    assert [node.id for node in graph.at(1, 1)] == [first.id, second.id]
+
+
+def test_for_an_equivocator_alone_nothing_is_fetched() -> None:
+    forge = Forge()
+    admission, _ = gate(forge)
+    first, second = twins(forge, 1, 1, 2)
+    for vertex in (first, second, *forge.layer(1, (0, 2, 3))):
+        take(admission, vertex)
+    unknown = VertexRef(Round(1), AuthorityIndex(2), bytes(32))
+    take(admission, forge.vertex(2, 1, [second.ref, unknown, forge.ref(1, 3)]))
+    assert (len(admission.pending), admission.pending.missing_count) == (0, 0)
+
+
+def test_twins_an_author_and_round_have_a_budget() -> None:
+    forge = Forge()
+    admission, graph = gate(forge, Parameters(twin_budget=5))
+    many = twins(forge, 1, 1, 9)
+    for vertex in forge.layer(1, (0, 2, 3)):
+        take(admission, vertex)
+    for mark, twin in enumerate(many):
+        parents = [forge.ref(1, 2), twin.ref, forge.ref(1, 3)]
+        take(admission, forge.vertex(2, 2, parents, payload=bytes([mark]), keep=False))
+        take(admission, twin)
+    assert len(graph.at(1, 1)) <= 5
+
+
+def test_a_fork_bomb_over_the_whole_window_stays_within_the_budget() -> None:
+    """Two equivocators of seven whose twins reference each other's distinct twins, and an honest author on top."""
+    forge = Forge((1,) * 7)
+    budget = 7
+    admission, graph = gate(forge, Parameters(twin_budget=1))
+    honest = range(2, 7)
+    below: dict[int, list[VertexRef]] = {author: [forge.genesis[author]] for author in range(7)}
+    store: dict[bytes, Vertex] = {}
+    for number in range(1, 61):
+        layer: dict[int, list[VertexRef]] = {}
+        for author in range(7):
+            copies = 12 if author < 2 and number > 1 else 1
+            for copy in range(copies):
+                other = below[1 - author][copy % len(below[1 - author])] if author < 2 else below[0][copy]
+                parents = [below[author][copy % len(below[author])]]
+                parents += [other] if other.author != author else []
+                parents += [below[item][0] for item in honest if item != author]
+                vertex = forge.vertex(number, author, parents, payload=bytes([copy]), keep=False)
+                store[vertex.id] = vertex
+                layer.setdefault(author, []).append(vertex.ref)
+        below = layer
+    top = [
+        forge.vertex(
+            61, author, [below[author][0], below[0][mark], *(below[item][0] for item in honest if item != author)]
+        )
+        for mark, author in enumerate(honest)
+    ]
+    for vertex in top:
+        take(admission, vertex)
+    asked: deque[VertexRef] = deque()
+    now = NOW
+    for _ in range(2_000):
+        now += 1_000
+        asked.extend(ref for _, refs in admission.pending.due(now) for ref in refs)
+        if not asked:
+            break
+        while asked:
+            vertex = store[asked.popleft().id]
+            admission.receive(vertex, vertex.author, now)
+    per_round = [len(graph.at(number, author)) for number in range(1, 62) for author in (0, 1)]
+    assert max(per_round, default=0) <= budget
+    assert len(graph) + len(admission.pending) <= 61 * (2 * budget + 5)

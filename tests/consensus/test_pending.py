@@ -1,0 +1,131 @@
+"""Pending vertices: who is asked for what and when, and every bound."""
+
+from consensus.dag.pending import Pending
+from consensus.dag.vertex import Vertex, VertexRef
+from consensus.parameters import Parameters
+from mpisa.primitives.identifiers import AuthorityIndex, Round
+from tests.consensus.forge import Forge
+
+A0, A1, A2, A3 = (AuthorityIndex(index) for index in range(4))
+QUICK = Parameters(fetch_delay_ms=40, fetch_timeout_ms=100, fetch_timeout_cap_ms=400)
+
+
+def waiting(forge: Forge, author: int, number: int = 2) -> Vertex:
+    return forge.vertex(number, author, keep=False)
+
+
+def lost(author: int, number: int = 1, mark: int = 0) -> VertexRef:
+    return VertexRef(Round(number), AuthorityIndex(author), bytes([author, mark]) * 16)
+
+
+def prepared() -> tuple[Forge, Pending]:
+    forge = Forge()
+    forge.layer(1, range(4))
+    return forge, Pending(QUICK, 4, A0)
+
+
+def test_a_round_trip_passes_before_anyone_is_asked() -> None:
+    forge, pending = prepared()
+    assert pending.add(waiting(forge, 2), [lost(3)], A1, 1_000)
+    assert pending.due(1_039) == []
+    assert pending.next_due(1_000) == 1_040
+    assert pending.due(1_040) == [(A1, (lost(3),))]
+
+
+def test_then_authors_that_reference_it_then_everyone_in_turn() -> None:
+    forge, pending = prepared()
+    pending.add(waiting(forge, 2), [lost(3)], A1, 0)
+    pending.add(waiting(forge, 3), [lost(3)], A1, 0)
+    asked = []
+    now = 40
+    while len(asked) < 7:
+        for target, refs in pending.due(now):
+            assert refs == (lost(3),)
+            asked.append(int(target))
+        now = pending.next_due(now) or 0
+    assert asked[:3] == [1, 2, 3]
+    assert set(asked[3:]) == {1, 2, 3}, "never ourselves"
+
+
+def test_an_answer_that_it_isn_t_there_moves_on_at_once() -> None:
+    forge, pending = prepared()
+    pending.add(waiting(forge, 2), [lost(3)], A1, 0)
+    assert pending.due(40) == [(A1, (lost(3),))]
+    pending.unavailable([lost(3)], A3, 41)
+    assert pending.due(41) == [], "it wasn't asked from that one"
+    pending.unavailable([lost(3)], A1, 42)
+    assert pending.due(42) == [(A2, (lost(3),))]
+
+
+def test_what_arrives_sets_free_what_waited_for_it() -> None:
+    forge, pending = prepared()
+    first, second = waiting(forge, 2), waiting(forge, 3)
+    pending.add(first, [lost(1), lost(3)], A2, 0)
+    pending.add(second, [lost(3)], A3, 0)
+    assert pending.resolve(lost(3).id) == [second]
+    assert pending.resolve(lost(3).id) == []
+    assert pending.resolve(lost(1).id) == [first]
+    assert (len(pending), pending.missing_count) == (0, 0)
+
+
+def test_requests_in_flight_and_in_one_message_are_capped() -> None:
+    forge = Forge()
+    forge.layer(1, range(4))
+    pending = Pending(Parameters(max_in_flight=5, max_refs_a_request=2, fetch_delay_ms=0, fetch_timeout_ms=100), 4, A0)
+    refs = [lost(3, 1, mark) for mark in range(8)]
+    pending.add(waiting(forge, 2), refs, A1, 0)
+    requests = pending.due(0)
+    assert [len(items) for _, items in requests] == [2, 2, 1]
+    assert pending.due(1) == []
+    assert pending.next_due(1) == 2, "a full flight looks again, but doesn't spin"
+    pending.resolve(requests[0][1][0].id)
+    assert [len(items) for _, items in pending.due(2)] == [1]
+
+
+def test_an_author_has_its_share_of_the_room_and_no_more() -> None:
+    forge = Forge()
+    forge.layer(1, range(4))
+    pending = Pending(Parameters(max_pending=8), 4, A0)
+    made = [forge.vertex(2, 1, payload=bytes([mark]), keep=False) for mark in range(3)]
+    assert [pending.add(vertex, [lost(3)], A1, 0) for vertex in made] == [True, True, False]
+    assert pending.add(waiting(forge, 2), [lost(3)], A2, 0)
+    assert len(pending) == 3
+
+
+def test_bytes_are_bounded() -> None:
+    forge = Forge()
+    forge.layer(1, range(4))
+    size = len(forge.vertex(2, 1, payload=bytes(100), keep=False).header_bytes) + 100
+    pending = Pending(Parameters(max_pending_bytes=size), 4, A0)
+    assert pending.add(forge.vertex(2, 1, payload=bytes(100), keep=False), [lost(3)], A1, 0)
+    assert not pending.add(waiting(forge, 2), [lost(3)], A2, 0)
+    pending.resolve(lost(3).id)
+    assert pending.add(waiting(forge, 2), [lost(3)], A2, 0)
+
+
+def test_below_the_gc_round_nothing_is_waited_for() -> None:
+    forge, pending = prepared()
+    kept, gone = waiting(forge, 2), forge.vertex(1, 3, keep=False)
+    pending.add(kept, [lost(3), gone.ref], A2, 0)
+    pending.add(gone, [lost(3, 0)], A3, 0)
+    ready, dropped = pending.prune(1)
+    assert (ready, dropped) == ([kept], [gone])
+    assert (len(pending), pending.missing_count) == (0, 0)
+
+
+def test_a_dropped_vertex_takes_those_along_that_wait_for_it() -> None:
+    forge, pending = prepared()
+    low, high = waiting(forge, 2), forge.vertex(3, 1, [forge.ref(1, 1)], keep=False)
+    pending.add(low, [lost(3)], A2, 0)
+    pending.add(high, [low.ref], A1, 0)
+    assert pending.drop(low.id) == [low, high]
+    assert (len(pending), pending.missing_count) == (0, 0)
+
+
+def test_what_is_here_or_held_isn_t_asked_for() -> None:
+    forge, pending = prepared()
+    low = waiting(forge, 2)
+    pending.add(low, [lost(3)], A2, 0)
+    pending.add(forge.vertex(3, 1, [forge.ref(1, 1)], keep=False), [low.ref], A1, 0)
+    assert pending.due(40, {lost(3).id}) == []
+    assert pending.due(40) == [(A2, (lost(3),))]
