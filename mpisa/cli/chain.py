@@ -58,7 +58,8 @@ def tx(transaction_hash: str) -> None:
     """Where a transaction stands and what came of it."""
     with current().client() as client:
         found = client.transaction(transaction_hash)
-    emit(found.to_dict(), lambda: fields(found.to_dict()))
+    data = found.to_dict()
+    emit(data, lambda: fields({name: value for name, value in data.items() if name != "raw"}))
 
 
 @chain.command("account", examples=("mpisa chain account alice", "mpisa chain account 0x... --json"))
