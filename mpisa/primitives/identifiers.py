@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Final, NewType
 
-from Crypto.Hash import keccak
-
 from mpisa.primitives.errors import Rejection, RejectionReason
 
 Round = NewType("Round", int)
@@ -32,6 +30,9 @@ _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 
 def keccak256(data: bytes) -> bytes:
     """Ethereum's Keccak-256 (not SHA3-256): 32 bytes. Used for EVM addresses and their checksum only."""
+    # Importing it takes as long as the rest of this room together: a start that needs no EVM address goes without.
+    from Crypto.Hash import keccak
+
     return keccak.new(digest_bits=256, data=data).digest()
 
 

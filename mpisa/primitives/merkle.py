@@ -282,11 +282,11 @@ def _validate_proof(proof: MapProof) -> None:
         raise _bad(f"its bitmap has bits at or above its depth of {proof.depth}")
     if proof.bitmap.bit_count() != len(proof.siblings):
         raise _bad(f"its bitmap names {proof.bitmap.bit_count()} siblings, got {len(proof.siblings)}")
-    for sibling in proof.siblings:
-        if len(sibling) != 32:
-            raise _bad(f"expected siblings of 32 bytes, got {len(sibling)}")
-        if sibling == EMPTY_ROOT:
-            raise _bad("an empty sibling is listed")
+    lengths = set(map(len, proof.siblings))
+    if not lengths <= {32}:
+        raise _bad(f"expected siblings of 32 bytes, got {max(lengths - {32})}")
+    if EMPTY_ROOT in proof.siblings:
+        raise _bad("an empty sibling is listed")
     if proof.leaf is not None and (len(proof.leaf[0]) != 32 or len(proof.leaf[1]) != 32):
         raise _bad("expected a leaf of two hashes of 32 bytes")
 
