@@ -119,6 +119,8 @@ class BlobStore:
                 parts.append(encode_car_section(block_cid, len(data)))
                 parts.append(data)
             yield b"".join(parts)
+        if first:  # an identity CID holds its block itself: there is nothing to send but the header
+            yield encode_car_header((cid,))
 
     async def stat(self, cid: Cid) -> StatView:
         """What a CID is, from its root block."""

@@ -128,9 +128,10 @@ class Retrieval:
         for watcher in self._watchers:
             watcher(self.blocks, self.size)
 
-    async def stored(self) -> None:
-        """Returns the next time blocks have become durable."""
-        await self._stored.wait()
+    @property
+    def next_stored(self) -> asyncio.Event:
+        """Set the next time blocks have become durable; another event takes its place then."""
+        return self._stored
 
     async def run(self) -> Retrieved:
         """Raises NotFound, Unreachable, IntegrityError, Rejection, DiskFull or TimedOut, each naming the block."""
@@ -245,6 +246,29 @@ class _Shared:
     users: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A piece being read, and what was known before: the event of the next store, and if the retrieval was over."""
+
+    shared: _Shared
+    piece: asyncio.Future[Piece]
+    stored: asyncio.Event
+    over: bool
+
+    async def until_more(self, missing: Cid) -> None:
+        """Returns once it makes sense to read again. Raises what ended the retrieval, or NotFound."""
+        if self.shared.task.done():
+            self.shared.task.result()
+            if self.over:
+                raise NotFound(f"block {missing} is not in this store")
+            return
+        waiting = asyncio.create_task(self.stored.wait())
+        try:
+            await asyncio.wait((waiting, self.shared.task), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+
 class Retriever:
     """Starts retrievals, one a root at a time, and ends one that nobody waits for any more."""
 
@@ -281,24 +305,29 @@ class Retriever:
         """All blocks of the DAG in depth-first order, in groups, while the missing ones still arrive."""
         shared = self._join(cid.require_supported())
         stack = [cid]
+        reading = self._read(shared, stack)
         try:
-            while stack:
-                stored = asyncio.create_task(shared.retrieval.stored())
-                try:
-                    piece: Piece = await asyncio.get_running_loop().run_in_executor(
-                        self._environment.executor, next_piece, self._environment.store, stack
-                    )
+            while True:
+                piece = await reading.piece
+                if piece.missing is None and not stack:
                     if piece.blocks:
                         yield piece.blocks
-                    elif piece.missing is not None:
-                        if shared.task.done():
-                            shared.task.result()  # raises what went wrong
-                            raise NotFound(f"block {piece.missing} is not in this store")
-                        await asyncio.wait((stored, shared.task), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    stored.cancel()
+                    return
+                if piece.missing is not None and not piece.blocks:
+                    await reading.until_more(piece.missing)
+                reading = self._read(shared, stack)  # goes on while the consumer sends these
+                if piece.blocks:
+                    yield piece.blocks
         finally:
+            reading.piece.add_done_callback(_ignore_outcome)
             self._leave(cid, shared)
+
+    def _read(self, shared: _Shared, stack: list[Cid]) -> _Reading:
+        stored, over = shared.retrieval.next_stored, shared.task.done()
+        piece = asyncio.get_running_loop().run_in_executor(
+            self._environment.executor, next_piece, self._environment.store, stack
+        )
+        return _Reading(shared, piece, stored, over)
 
     def _join(self, cid: Cid) -> _Shared:
         shared = self._running.get(cid)
@@ -338,3 +367,9 @@ class Retriever:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _ignore_outcome(future: asyncio.Future[Piece]) -> None:
+    """Reads the outcome of a read that nobody waits for any more, so that nothing complains."""
+    if not future.cancelled():
+        future.exception()

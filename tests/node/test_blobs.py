@@ -13,7 +13,7 @@ import pytest
 from mpisa.node.blobs import BlobStore
 from mpisa.node.views import EntryView
 from mpisa.primitives.car_stream import CarStreamVerifier, FileBytes, TreeEnded
-from mpisa.primitives.cid import DAG_PB, RAW, Cid
+from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
 from mpisa.primitives.errors import NotFound, Rejection, Unreachable, UsageError
 from tests.node.cluster import Cluster, running
 
@@ -35,16 +35,14 @@ def distinct(blocks: int) -> bytes:
 
 async def download(blobs: BlobStore, cid: Cid) -> tuple[bytes, int]:
     """The file's bytes, every block hashed as a client does, and the number of blocks."""
-    verifier, found = CarStreamVerifier(cid), bytearray()
-    blocks = 0
+    verifier = CarStreamVerifier(cid)
+    events = []
     async for piece in blobs.car(cid):
-        for event in verifier.feed(piece):
-            if isinstance(event, FileBytes):
-                found += event.data
-            elif isinstance(event, TreeEnded):
-                blocks = event.blocks
-    verifier.finish()
-    return bytes(found), blocks
+        events += verifier.feed(piece)
+    events += verifier.finish()
+    found = b"".join(event.data for event in events if isinstance(event, FileBytes))
+    (blocks,) = [event.blocks for event in events if isinstance(event, TreeEnded)]
+    return found, blocks
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -198,3 +196,11 @@ async def test_the_upload_limit_holds_at_its_bound(tmp_path: Path) -> None:
         assert (await cluster.nodes[0].blobs.put_stream(chunks(bytes(1000)))).size == 1000
         with pytest.raises(Rejection, match="at most 1000 bytes"):
             await cluster.nodes[0].blobs.put_stream(chunks(bytes(1001)))
+
+
+async def test_an_identity_cid_streams_as_a_header_alone(tmp_path: Path) -> None:
+    cid = Cid(1, RAW, IDENTITY, b"inline")
+    async with running(tmp_path, 1) as cluster:
+        assert await cluster.nodes[0].blobs.block(cid) == b"inline"
+        found, _ = await download(cluster.nodes[0].blobs, cid)
+        assert found == b"inline"

@@ -60,7 +60,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('nmae = "x"', "nmae: unknown key, expected one of name, role, api, peer, limits, log"),
+        ('colour = "x"', "colour: unknown key, expected one of name, role, api, peer, limits, log"),
         ("name = 3", "name: expected 1 to 63 letters, digits, dots, dashes, found 3"),
         ('name = "-x"', "name: expected 1 to 63 letters, digits, dots, dashes, found '-x'"),
         ('role = "king"', "role: expected one of validator, follower, found 'king'"),
