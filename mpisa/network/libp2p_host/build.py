@@ -143,7 +143,7 @@ def quiet_logs() -> None:
 
 
 def check_port_is_free(host: str, port: int) -> None:
-    """Raises OSError when somebody listens there: the library shares ports, and two nodes would take each other's peers."""
+    """Raises OSError when somebody listens there: the library shares ports, and two nodes would share peers too."""
     if port == 0:
         return
     for kind, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
