@@ -25,6 +25,8 @@ MAX_TAG_LENGTH: Final = 64
 MAX_CHAIN_ID_LENGTH: Final = 64
 
 _WORD = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
+# Models and tags live below one owner, so look-alikes in case harm nobody else, and people write Llama-3 and v1.0-RC1.
+_MIXED_CASE_WORD = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*\Z")
 _HEX_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 
 
@@ -75,7 +77,7 @@ def validate_address(address: bytes) -> Address:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ArtefactName:
-    """`owner/model@tag`: three lower-case words of letters, digits and single inner `.`, `_` or `-`."""
+    """`owner/model@tag`: three words of letters, digits and single inner `.`, `_` or `-`; the owner in lower case."""
 
     owner: str
     model: str
@@ -83,8 +85,8 @@ class ArtefactName:
 
     def __post_init__(self) -> None:
         validate_owner(self.owner)
-        _validate_word("model", self.model, MAX_MODEL_LENGTH)
-        _validate_word("tag", self.tag, MAX_TAG_LENGTH)
+        _validate_below_owner("model", self.model, MAX_MODEL_LENGTH)
+        _validate_below_owner("tag", self.tag, MAX_TAG_LENGTH)
 
     @classmethod
     def parse(cls, text: str) -> "ArtefactName":
@@ -101,7 +103,13 @@ class ArtefactName:
 
 def validate_owner(owner: str) -> str:
     """The owner handle itself. Raises Rejection(BAD_NAME)."""
-    return _validate_word("owner", owner, MAX_OWNER_LENGTH)
+    if len(owner) > MAX_OWNER_LENGTH or not _WORD.match(owner):
+        raise Rejection(
+            RejectionReason.BAD_NAME,
+            f"owner: expected at most {MAX_OWNER_LENGTH} lower-case letters, digits and single inner . _ -, "
+            f"got {_shorten(owner)}",
+        )
+    return owner
 
 
 def validate_chain_id(chain_id: str) -> str:
@@ -115,14 +123,12 @@ def validate_chain_id(chain_id: str) -> str:
     return chain_id
 
 
-def _validate_word(what: str, word: str, max_length: int) -> str:
-    if len(word) > max_length or not _WORD.match(word):
+def _validate_below_owner(what: str, word: str, max_length: int) -> None:
+    if len(word) > max_length or not _MIXED_CASE_WORD.match(word):
         raise Rejection(
             RejectionReason.BAD_NAME,
-            f"{what}: expected at most {max_length} lower-case letters, digits and single inner . _ -, "
-            f"got {_shorten(word)}",
+            f"{what}: expected at most {max_length} letters, digits and single inner . _ -, got {_shorten(word)}",
         )
-    return word
 
 
 def _shorten(text: str) -> str:

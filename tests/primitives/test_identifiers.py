@@ -104,10 +104,20 @@ def test_the_longest_names_are_accepted() -> None:
 
 def test_a_refused_name_says_which_word_and_why() -> None:
     with pytest.raises(Rejection) as refused:
-        ArtefactName.parse("alice/Llama")
+        ArtefactName.parse("alice/ll ama")
     assert str(refused.value) == (
-        "bad-name: model: expected at most 96 lower-case letters, digits and single inner . _ -, got 'Llama'"
+        "bad-name: model: expected at most 96 letters, digits and single inner . _ -, got 'll ama'"
     )
+    with pytest.raises(Rejection) as refused:
+        ArtefactName.parse("Alice/llama")
+    assert str(refused.value) == (
+        "bad-name: owner: expected at most 39 lower-case letters, digits and single inner . _ -, got 'Alice'"
+    )
+
+
+def test_models_and_tags_keep_the_case_people_give_them() -> None:
+    assert str(ArtefactName.parse("meta-llama/Llama-3.1-8B@v1.0-RC1")) == "meta-llama/Llama-3.1-8B@v1.0-RC1"
+    assert ArtefactName.parse("o/M") != ArtefactName.parse("o/m")
 
 
 def test_chain_ids() -> None:
