@@ -304,8 +304,9 @@ class World:
         vertex = self.verify(raw)
         fork = self._fork(node, vertex) if node.index in self.scenario.equivocators else vertex
         self.signed.setdefault((node.index, vertex.round), set()).add(vertex.id)
-        for peer in self.peers(node.index):
-            chosen = fork if self.random.random() < 0.5 else vertex
+        offset = self.random.randint(0, 1)
+        for position, peer in enumerate(self.peers(node.index)):
+            chosen = fork if (position + offset) % 2 else vertex
             self.send(node.index, peer, VertexReceived(node.index, chosen))
 
     def _fork(self, node: Node, vertex: Vertex) -> Vertex:
