@@ -31,9 +31,12 @@ _SHOWN_BYTES = 16_384
 
 
 def prepare_to_fork() -> None:
-    """Move what is imported out of the collector's sight, so that children don't copy pages by collecting."""
+    """Move what is imported out of the collector's sight, so that children don't copy pages by collecting.
+
+    The collector should have been off since before the imports (`gc.disable`): collecting would leave holes in pages
+    that are to be shared, and costs time. Each child switches it on.
+    """
     assert thread_count() == 1, "threads do not survive a fork: none may run before the nodes are forked"
-    gc.collect()
     gc.freeze()
 
 
@@ -52,6 +55,7 @@ def fork_node(name: str, home: Path, serve: Serve) -> ProcessIdentity:
 def _become_node(name: str, home: Path, serve: Serve) -> None:
     code = 1
     try:
+        gc.enable()
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -52,7 +52,7 @@ class Plan:
                     f"the devnet in {manifest.home} has {option} {actual[option]}, not {value}",
                     hint="leave the option out, or choose another --home",
                 )
-        for option, value in (("--seed", self.seed), ("--base-port", self.base_port)):
+        for option, value in (("--seed", self.seed), ("--base-port", self.base_port), ("--faucet", self.faucet)):
             if value is not None:
                 raise InvalidConfig(
                     f"the devnet in {manifest.home} exists: {option} only counts when it is made",

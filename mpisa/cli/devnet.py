@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def devnet() -> None:
 
 
 def _serve() -> Serve:
+    gc.disable()  # see devnet.launch.prepare_to_fork
     from mpisa.cli.serve import preload, serve_forked
 
     preload()
