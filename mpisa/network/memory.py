@@ -161,6 +161,9 @@ class MemoryNetwork:
     def snapshot(self) -> NetworkStats:
         return self.stats
 
+    def failure(self) -> str | None:
+        return None
+
     def _info(self, other: MemoryNetwork, connected: bool) -> PeerInfo:
         link = "tls" if other.peer_id in self.authorities.linked() else None
         return PeerInfo(other.peer_id, other.address, connected, other._config.version, link)

@@ -28,7 +28,7 @@ from mpisa.network.tls import client_context
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import Rejection, RejectionReason, TimedOut, Unreachable
 
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 256
 READ_BUFFER_BYTES = 2 << 20
 KEEPALIVE_SECONDS = 60.0
 MAX_MESSAGE_BYTES = 8 << 20
@@ -44,23 +44,34 @@ class _Peer:
 
 
 class PeerClient:
-    """Requests to peer ports. `start` and `stop` in the loop that uses it."""
+    """Requests to peer ports; `start` and `stop` in the loop that uses it. Blocks have connections of their own, so
+    that no question waits behind a download.
+    """
 
     def __init__(self, host_key: HostKey, limits: NetworkLimits, stats: NetworkStats) -> None:
         self._host_key = host_key
         self._limits = limits
         self._stats = stats
         self._peers: OrderedDict[PeerId, _Peer] = OrderedDict()
-        self._session: aiohttp.ClientSession | None = None
+        self._asking: aiohttp.ClientSession | None = None
+        self._moving: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
+        ask = max(1, self._limits.connections_per_peer // 3)
+        self._asking = self._open_session(ask)
+        self._moving = self._open_session(max(1, self._limits.connections_per_peer - ask - 1))
+
+    async def stop(self) -> None:
+        sessions = [session for session in (self._asking, self._moving) if session is not None]
+        self._asking = self._moving = None
+        for session in sessions:
+            await session.close()
+
+    def _open_session(self, per_peer: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS,
-            limit_per_host=self._limits.connections_per_peer - 4,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            use_dns_cache=False,
+            limit=MAX_CONNECTIONS, limit_per_host=per_peer, keepalive_timeout=KEEPALIVE_SECONDS, use_dns_cache=False
         )
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             read_bufsize=READ_BUFFER_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -68,27 +79,24 @@ class PeerClient:
             headers={"User-Agent": "mpisa", "Accept-Encoding": "identity"},
         )
 
-    async def stop(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
     async def get_block(self, provider: PeerAddress, cid: Cid, *, timeout: float) -> bytes:
         path = f"/ipfs/{cid}?format=raw"
-        return await self._ask(provider, "GET", path, None, timeout, self._limits.max_block_bytes)
+        return await self._ask(self._moving, provider, "GET", path, None, timeout, self._limits.max_block_bytes)
 
     async def get_blocks(self, provider: PeerAddress, cids: Sequence[Cid], *, timeout: float) -> BatchAnswer:
         limit = wire.MAX_BATCH_BYTES + self._limits.max_block_bytes + 4 * len(cids)
-        answer = await self._ask(provider, "POST", "/mpisa/blocks", wire.encode_wants(cids), timeout, limit)
+        wants = wire.encode_wants(cids)
+        answer = await self._ask(self._moving, provider, "POST", "/mpisa/blocks", wants, timeout, limit)
         return BatchAnswer(wire.decode_blocks(answer, len(cids)))
 
     async def request(self, peer: PeerAddress, kind: str, body: bytes, *, timeout: float) -> bytes:
         self._stats.requests_sent += 1
-        return await self._ask(peer, "POST", f"/mpisa/request/{kind}", body, timeout, self._limits.max_answer_bytes)
+        path = f"/mpisa/request/{kind}"
+        return await self._ask(self._asking, peer, "POST", path, body, timeout, self._limits.max_answer_bytes)
 
     async def open_stream(self, peer: PeerAddress, *, heartbeat: float) -> aiohttp.ClientWebSocketResponse:
         """An authenticated WebSocket of authority frames."""
-        session = self._need_session()
+        session = _running(self._asking)
         state = self._state(peer.peer_id)
         timeout = self._limits.connect_timeout
         async with _errors(peer.peer_id, timeout), asyncio.timeout(timeout):
@@ -110,14 +118,23 @@ class PeerClient:
         raise Unreachable(f"{peer.peer_id} doesn't accept our proof")
 
     async def _ask(
-        self, peer: PeerAddress, method: str, path: str, body: bytes | None, timeout: float, max_bytes: int
+        self,
+        session: aiohttp.ClientSession | None,
+        peer: PeerAddress,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: float,
+        max_bytes: int,
     ) -> bytes:
         """One request, authenticated; again with a fresh token when the old one ran out."""
         state = self._state(peer.peer_id)
         async with _errors(peer.peer_id, timeout), asyncio.timeout(timeout):
             for _ in range(2):
                 authorization = await self._authorize(peer, state)
-                status, answer = await self._once(peer, state, method, path, body, authorization, max_bytes)
+                status, answer = await self._once(
+                    _running(session), peer, state, method, path, body, authorization, max_bytes
+                )
                 if status == 200:
                     return answer
                 if status != 401:
@@ -128,6 +145,7 @@ class PeerClient:
 
     async def _once(
         self,
+        session: aiohttp.ClientSession,
         peer: PeerAddress,
         state: _Peer,
         method: str,
@@ -136,7 +154,6 @@ class PeerClient:
         authorization: str,
         max_bytes: int,
     ) -> tuple[int, bytes]:
-        session = self._need_session()
         async with session.request(
             method,
             _url(peer, path),
@@ -157,7 +174,7 @@ class PeerClient:
             return state.authorization
 
     async def _prove(self, peer: PeerAddress, state: _Peer) -> str:
-        session = self._need_session()
+        session = _running(self._asking)
         url = _url(peer, "/mpisa/auth")
         handshake = ClientAuthenticator(self._host_key, peer.peer_id, url.host or "", to_base64(os.urandom(32)))
         timeout = aiohttp.ClientTimeout(total=self._limits.connect_timeout)
@@ -183,10 +200,11 @@ class PeerClient:
             self._peers.move_to_end(peer)
         return state
 
-    def _need_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise Unreachable("the network is stopped")
-        return self._session
+
+def _running(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    if session is None:
+        raise Unreachable("the network is stopped")
+    return session
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
@@ -197,7 +215,15 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         if length is None:
             raise Rejection(RejectionReason.MALFORMED, "answer without Content-Length")
         raise Rejection(RejectionReason.TOO_LARGE, f"answer, expected at most {max_bytes} bytes, got {length}")
-    return await response.read()
+    chunks = []
+    received = 0
+    while data := (await response.content.readchunk())[0]:
+        chunks.append(data)
+        received += len(data)
+        if received > length:
+            response.close()
+            raise Rejection(RejectionReason.MALFORMED, f"answer, expected {length} bytes, got more")
+    return b"".join(chunks)  # the only copy
 
 
 def _url(peer: PeerAddress, path: str) -> URL:

@@ -39,6 +39,11 @@ KEEPALIVE_SECONDS = 75.0
 MAX_RATE_KEYS = 4096
 LISTEN_BACKLOG = 128
 CLOSE_SECONDS = 1.0
+SEND_SLICE = 256 * 1024
+"""What is written before the next pause: one large write would be taken whole, however slow the peer."""
+
+SEND_SECONDS = 60.0
+"""A peer that hasn't taken an answer by then is disconnected: it would hold our memory."""
 
 ASKER = web.RequestKey("asker", str)
 PEER = web.RequestKey("peer", str)
@@ -219,7 +224,7 @@ class PeerServer:
         if data is None:
             raise NotFound(f"block {cid} isn't here")
         self._stats.blocks_served += 1
-        return await self._send(request, web.Response(body=data, headers=headers), len(data))
+        return await self._send(request, headers, data)
 
     async def _get_blocks(self, request: web.Request) -> web.StreamResponse:
         _peer_of(request)
@@ -228,18 +233,30 @@ class PeerServer:
             self._executor, wire.collect_blocks, self._source, cids
         )
         self._stats.blocks_served += count
-        return await self._send(request, web.Response(body=answer), len(answer))
+        return await self._send(request, {"Content-Type": "application/octet-stream"}, answer)
 
-    async def _send(self, request: web.Request, response: web.Response, size: int) -> web.StreamResponse:
+    async def _send(self, request: web.Request, headers: dict[str, str], body: bytes) -> web.StreamResponse:
         """Writes the answer, counting its bytes as in flight to the asker until they are handed to the kernel."""
-        asker = request[ASKER]
+        asker, size = request[ASKER], len(body)
+        response = web.StreamResponse(headers=headers)
+        response.content_length = size
         if self._sending[asker] + size > self._limits.inflight_bytes_per_peer:
             raise _TooMany(f"over {self._limits.inflight_bytes_per_peer} bytes in flight")
         self._sending[asker] += size
         try:
-            await response.prepare(request)
+            writer = await response.prepare(request)
+            if writer is not None:
+                writer.send_headers()  # apart from the body, which would be copied behind them
+                view = memoryview(body)
+                async with asyncio.timeout(SEND_SECONDS):
+                    for start in range(0, size, SEND_SLICE):
+                        await writer.write(view[start : start + SEND_SLICE])
             await response.write_eof()
             self._stats.block_bytes_served += size
+        except TimeoutError:
+            self._stats.requests_refused += 1
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._sending[asker] -= size
             if not self._sending[asker]:

@@ -151,12 +151,13 @@ class Peering:
             expected, got = self._config.chain_hash.hex()[:16], hello.chain_hash.hex()[:16]
             raise Rejection(RejectionReason.WRONG_CHAIN, f"{peer}, expected chain {expected}, got {got}")
         info = PeerInfo(peer, hello.address_of(peer), True, hello.version)
+        news = self._peers.get(peer) != info
         self._peers[peer] = info
         self._store.remember(info.address)
         self._spawn(self._host.learn(peer, hello.addresses), "learn")
         self._arrived.set()
         self._on_arrival(peer)
-        if self.observer is not None:
+        if news and self.observer is not None:
             self.observer(info)
         return info
 

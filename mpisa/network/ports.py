@@ -269,14 +269,28 @@ class Exchange(Protocol):
 class Network(Protocol):
     """Everything above under one start and stop. `start` opens sockets and threads, so it is called after any fork."""
 
-    discovery: Discovery
-    gossip: Gossip
-    authorities: AuthorityLinks
-    exchange: Exchange
-    stats: NetworkStats
+    @property
+    def discovery(self) -> Discovery: ...
+
+    @property
+    def gossip(self) -> Gossip: ...
+
+    @property
+    def authorities(self) -> AuthorityLinks: ...
+
+    @property
+    def exchange(self) -> Exchange: ...
 
     @property
     def peer_id(self) -> PeerId: ...
+
+    def snapshot(self) -> NetworkStats:
+        """The counters as they are now."""
+        ...
+
+    def failure(self) -> str | None:
+        """Why the network has ended by itself, if it has: the node isn't ready then, and should stop."""
+        ...
 
     @property
     def address(self) -> PeerAddress:

@@ -135,6 +135,9 @@ class PeerNetwork:
             self.stats.streams_refused = counters.streams_refused
         return self.stats
 
+    def failure(self) -> str | None:
+        return self._host.failure if self._running else None
+
     def _peer_arrived(self, peer: PeerId) -> None:
         self.authorities.wake(peer)
         self.discovery.peers_changed()

@@ -1,7 +1,7 @@
 """Scenarios that show a fault of py-libp2p 0.8.1, run with any set of cures: `python -m tests.network.cure_lab`.
 
-The library is imported once; each line on stdin, `{"scenario": name, "cures": [names]}`, is answered by a forked child, so
-that cures of one scenario never reach the next. Answers are lines of JSON on stdout.
+The library is imported once; each line on stdin, `{"scenario": name, "cures": [names]}`, is answered by a forked child,
+so that cures of one scenario never reach the next. Answers are lines of JSON on stdout.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ calls: connect, request, gossip, provide, find between four processes.
 from __future__ import annotations
 
 import asyncio
+import datetime
+import hashlib
 import multiprocessing
 import os
 import resource
@@ -17,11 +19,15 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import aiohttp
 import uvloop
+from aiohttp import web
 
 from mpisa.network.libp2p_host import load
+from mpisa.network.peer_id import HostKey
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
 from mpisa.network.service import PeerNetwork
+from mpisa.network.tls import client_context, server_context
 from mpisa.primitives.cid import Cid
 
 BLOCKS = 256
@@ -141,6 +147,58 @@ async def fetch(
     return total / (time.perf_counter() - started) / (1 << 20), cpu() - before
 
 
+async def serve_plain(pipe: Connection) -> None:
+    """The limit to compare with: aiohttp over TLS, one large body after another."""
+    blocks = [index.to_bytes(4, "big") + os.urandom(BLOCK_BYTES - 4) for index in range(BLOCKS)]
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=blocks[int(request.match_info["index"])])
+
+    app = web.Application()
+    app.router.add_get("/{index}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    key = HostKey(bytes(32))
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(key, datetime.datetime.now(datetime.UTC)))
+    await site.start()
+    pipe.send(site._server.sockets[0].getsockname()[1])  # type: ignore[union-attr]
+    await receive(pipe)
+    await runner.cleanup()
+
+
+async def fetch_plain(port: int) -> float:
+    connector = aiohttp.TCPConnector(ssl=client_context(HostKey(bytes(32)).peer_id))
+    loop = asyncio.get_running_loop()
+    async with aiohttp.ClientSession(connector=connector, read_bufsize=2 << 20) as session:
+
+        async def get(index: int) -> None:
+            async with session.get(f"https://127.0.0.1:{port}/{index}") as response:
+                data = await response.read()
+            await loop.run_in_executor(None, hashlib.sha256, data)
+
+        started = time.perf_counter()
+        for first in range(0, BLOCKS, 8):
+            await asyncio.gather(*(get(index) for index in range(first, first + 8)))
+        return BLOCKS / (time.perf_counter() - started)
+
+
+def compare() -> None:
+    ours, theirs = multiprocessing.Pipe()
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_plain(theirs))
+
+    process = multiprocessing.Process(target=serve)
+    process.start()
+    port = ours.recv()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for _ in range(3):
+            print(f"plain aiohttp over TLS, hashed: {runner.run(fetch_plain(port)):.0f} MiB/s")
+    ours.send(None)
+    process.join()
+
+
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
@@ -226,6 +284,7 @@ def main(what: str) -> None:
     multiprocessing.set_start_method("fork")
     load()
     if what == "transfer":
+        compare()
         for small in (False, True):
             pipes, addresses, cids, processes = launch(2, small)
             with tempfile.TemporaryDirectory() as folder:

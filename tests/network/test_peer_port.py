@@ -177,7 +177,7 @@ async def test_connections_of_one_asker_are_bounded():
 
 
 async def test_connections_in_all_are_bounded(monkeypatch):
-    monkeypatch.setattr(peer_server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(peer_server, "MAX_CONNECTIONS", 2)
     async with running() as port:
         cid = port.blocks.add(b"block")
         await port.client.get_block(port.address, cid, timeout=5)
@@ -235,3 +235,40 @@ async def test_old_tls_is_refused():
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", port.port, ssl=context)
+
+
+async def test_a_peer_that_takes_nothing_is_disconnected(monkeypatch):
+    monkeypatch.setattr(peer_server, "SEND_SECONDS", 0.05)
+    async with running() as port:
+        cid = port.blocks.add(bytes(32 << 20))
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port.port, ssl=client_context(SERVER.peer_id), limit=1024
+        )
+        writer.write(f"GET /ipfs/{cid}?format=raw HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await eventually(lambda: port.stats.requests_refused == 1)
+        assert port.server._sending == {}
+        writer.transport.abort()
+
+
+async def test_questions_do_not_wait_behind_downloads():
+    async with running(limits(), limits(connections_per_peer=6)) as port:
+        answering = asyncio.Event()
+
+        async def answer(peer, body):
+            return b"at once"
+
+        def slow(cid):
+            asyncio.run_coroutine_threadsafe(answering.wait(), loop).result(10)
+            return b"late"
+
+        loop = asyncio.get_running_loop()
+        port.server.set_request_handler("quick", answer)
+        port.blocks.get = slow
+        downloads = [
+            asyncio.create_task(port.client.get_block(port.address, Cid.of(b"%d" % number), timeout=20))
+            for number in range(8)
+        ]
+        await eventually(lambda: len(port.server._runner.server.connections) >= 3)
+        assert await port.client.request(port.address, "quick", b"", timeout=10) == b"at once"
+        answering.set()
+        assert await asyncio.gather(*downloads) == [b"late"] * 8

@@ -33,6 +33,12 @@ class Libp2pHost:
     def counters(self) -> HostCounters | None:
         return None if self._engine is None else self._engine.counters
 
+    @property
+    def failure(self) -> str | None:
+        """What ended the libp2p thread, if it ended unasked."""
+        failure = None if self._portal is None else self._portal.failure
+        return None if failure is None else f"libp2p ended: {failure or type(failure).__name__}"
+
     async def start(self, options: HostOptions, events: HostEvents) -> None:
         """Listens; `addresses` are known then. Raises NotReady for a library the cures don't fit, OSError when the
         port is taken.

@@ -42,6 +42,8 @@ class Portal:
         self._open: set[_Call[Any]] = set()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
+        self.failure: BaseException | None = None
+        """What ended the trio side, if it wasn't `stop`."""
         self._thread = threading.Thread(target=self._run, name="libp2p", daemon=True)
 
     async def start(self) -> None:
@@ -177,6 +179,3 @@ class Portal:
         self.failure = failure
         if not self._ended.done():
             self._ended.set_result(None)
-
-    failure: BaseException | None = None
-    """What ended the trio side, if it wasn't `stop`."""
