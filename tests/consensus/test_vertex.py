@@ -127,7 +127,7 @@ def test_payload_and_evidence_must_be_the_bound_ones() -> None:
     forge = Forge()
     vertex = forge.vertex(1, 0, payload=b"abc")
     assert (
-        refused(forge, replace(vertex, payload=b"abd"))
+        refused(forge, replace(vertex, payload=b"xyz"))
         == "bad-payload: payload of 3 bytes isn't the one of 3 bytes that the header binds"
     )
     assert (
