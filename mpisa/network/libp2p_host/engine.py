@@ -19,6 +19,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
@@ -183,7 +184,7 @@ class Engine(INotifee):
         store = self._host.get_peerstore()
         found = []
         for identity in closest:
-            with suppress(Exception):  # the library raises a bare error for a peer without addresses
+            with suppress(PeerStoreError):  # a peer without addresses
                 found.append((PeerId(str(identity)), tuple(str(address) for address in store.addrs(identity))))
         return found
 
