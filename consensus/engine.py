@@ -322,11 +322,8 @@ class Engine:
             self._timers.set(self._effects, events.TimerKind.FETCH, again)
             if len(self._admission.held):
                 self._timers.set(self._effects, events.TimerKind.HELD, self._admission.held.next_due())
-            self._timers.set(
-                self._effects,
-                events.TimerKind.RESEND,
-                self._resend_at() if self._may_propose() and self._resender.raw else None,
-            )
+            if self._resender.raw is not None and self._may_propose():
+                self._timers.set(self._effects, events.TimerKind.RESEND, self._resend_at())
         self._journal.flush_full(self._effects)
         effects, self._effects = self._effects, []
         return effects

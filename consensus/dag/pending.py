@@ -105,28 +105,6 @@ class Pending:
                 self._remove(waiting.vertex)
         return ready
 
-    def drop(self, identifier: bytes) -> list[Vertex]:
-        """Drop a vertex that turned out invalid or unwanted, and all that wait for it, directly or not."""
-        dropped: list[Vertex] = []
-        doomed = [identifier]
-        while doomed:
-            current = doomed.pop()
-            missing = self._missing.pop(current, None)
-            if missing is not None:
-                doomed.extend(missing.waiters)
-            waiting = self._waiting.get(current)
-            if waiting is None:
-                continue
-            dropped.append(waiting.vertex)
-            self._remove(waiting.vertex)
-            for needed in waiting.missing:
-                entry = self._missing.get(needed)
-                if entry is not None:
-                    entry.waiters.remove(current)
-                    if not entry.waiters:
-                        del self._missing[needed]
-        return dropped
-
     def prune(self, through: int) -> tuple[list[Vertex], list[Vertex]]:
         """The GC round moved: (those that became ready since what they miss is taken unread now, those dropped)."""
         dropped: list[Vertex] = []

@@ -88,10 +88,6 @@ class Certifier:
             for authority in sorted(self._tallies[height].others)
         )
 
-    def is_lagging(self) -> bool:
-        """Whether this node executed a height above the last certified one."""
-        return self.executed_height > self.certified_height
-
     def _judge(self, height: int, tally: _Tally, signature: ExecutionSignature) -> None:
         if signature.header_hash != tally.header_hash:
             tally.others[signature.authority] = signature.header_hash

@@ -11,7 +11,6 @@ Two certified vertices in one slot can't happen while less than a third of stake
 conflicts, and the node halts on them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -236,5 +235,5 @@ class Committer:
 
 def conflicts_after(committer: Committer, after: Slot | None) -> list[Conflict]:
     """The conflicts in slots behind `after`, ascending."""
-    key: Callable[[Conflict], tuple[Slot, tuple[bytes, bytes]]] = lambda conflict: (conflict.slot, conflict.vertices)  # noqa: E731
-    return sorted((item for item in committer.conflicts if after is None or item.slot > after), key=key)
+    behind = [item for item in committer.conflicts if after is None or item.slot > after]
+    return sorted(behind, key=lambda item: (item.slot, item.vertices))

@@ -113,15 +113,6 @@ def test_below_the_gc_round_nothing_is_waited_for() -> None:
     assert (len(pending), pending.missing_count) == (0, 0)
 
 
-def test_a_dropped_vertex_takes_those_along_that_wait_for_it() -> None:
-    forge, pending = prepared()
-    low, high = waiting(forge, 2), forge.vertex(3, 1, [forge.ref(1, 1)], keep=False)
-    pending.add(low, [lost(3)], A2, 0)
-    pending.add(high, [low.ref], A1, 0)
-    assert pending.drop(low.id) == [low, high]
-    assert (len(pending), pending.missing_count) == (0, 0)
-
-
 def test_what_is_here_or_held_isn_t_asked_for() -> None:
     forge, pending = prepared()
     low = waiting(forge, 2)
