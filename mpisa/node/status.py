@@ -129,7 +129,7 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "vertices_received": runtime.links.vertices_received,
         "frames_rejected": runtime.links.frames_rejected,
     }
-    counters |= {f"network_{name}": value for name, value in asdict(runtime.network.stats).items()}
+    counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
     lag = counters.pop("network_reprovide_lag_seconds", 0)
     figures: dict[str, float] = {f"{name}_total": float(value) for name, value in sorted(counters.items())}
     return figures | {
