@@ -7,13 +7,11 @@ index lookup, beside any write. Every read is hashed. See recovery.py for what o
 synced, check.py for verify and repair.
 """
 
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import DiskFull, MpisaError, NotReady, StoreBusy, StoreDamaged
+from mpisa.primitives.errors import NotReady, StoreDamaged
 from storage.blockstore import (
     Damage,
     Progress,
@@ -26,33 +24,14 @@ from storage.blockstore import (
     quota_exceeded,
 )
 from storage.check import quarantine_damage, verify_packs
+from storage.commit_queue import CommitQueue, Request
 from storage.files import DirectoryLock, FileLayer, OsFiles, PackFiles, disk_error, make_directory
 from storage.index import BlockIndex, Checkpoint, Entry
-from storage.leveldb import REPAIR_HINT, remove_database
+from storage.leveldb import REPAIR_HINT
+from storage.opening import drop_unreadable_index, open_index
 from storage.pack_writer import MAX_PACK_BYTES, PackWriter
-from storage.records import (
-    MAX_GROUP_RECORDS,
-    RECORD_HEADER_BYTES,
-    Record,
-    decode_record_header,
-    record_size,
-)
-from storage.recovery import OnDamage, PackDamaged, Tail, catch_up, recover, refuse
-
-MAX_GROUP_BYTES = 64 * 1024 * 1024
-"""A group takes in waiting puts up to this size; a single larger put is a group of its own."""
-
-
-class _Request:
-    """One caller's put while it waits."""
-
-    __slots__ = ("blocks", "done", "error", "size")
-
-    def __init__(self, blocks: Sequence[tuple[Cid, bytes]]) -> None:
-        self.blocks = blocks
-        self.size = sum(len(data) for _, data in blocks)
-        self.done = False
-        self.error: BaseException | None = None
+from storage.records import PACK_HEADER_BYTES, RECORD_HEADER_BYTES, Record, decode_record_header, record_size
+from storage.recovery import OnDamage, Tail, catch_up, refuse
 
 
 class DiskBlockStore:
@@ -79,9 +58,7 @@ class DiskBlockStore:
         self._blocks = blocks
         self._bytes = sum(packs.size(number) for number in packs.numbers())
         self._max_bytes = max_bytes
-        self._commit_lock = threading.Lock()
-        self._queue_lock = threading.Lock()
-        self._queue: deque[_Request] = deque()
+        self._queue = CommitQueue(self._commit)
         self._closed = False
 
     @classmethod
@@ -108,7 +85,7 @@ class DiskBlockStore:
             make_directory(path / "packs")
             lock = DirectoryLock(path)
             packs = PackFiles(path / "packs", files or OsFiles())
-            index, tail, rebuilt = _open_index(path / "index", packs, on_damage)
+            index, tail, rebuilt = open_index(path / "index", packs, on_damage)
         except BaseException as error:
             if lock is not None:
                 lock.release()
@@ -154,16 +131,7 @@ class DiskBlockStore:
         """See BlockStore.put."""
         for cid, data in blocks:
             check_block(cid, data)
-        for start in range(0, len(blocks), MAX_GROUP_RECORDS):
-            request = _Request(blocks[start : start + MAX_GROUP_RECORDS])
-            with self._queue_lock:
-                self._queue.append(request)
-            while not request.done:
-                with self._commit_lock:
-                    if not request.done:
-                        self._commit(self._take_group())
-            if request.error is not None:
-                raise request.error
+        self._queue.submit(blocks)
 
     def cids(self) -> Iterator[Cid]:
         """See BlockStore.cids."""
@@ -176,13 +144,13 @@ class DiskBlockStore:
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """See BlockStore.verify. Puts go on meanwhile; what they add is not looked at."""
-        with self._commit_lock:
+        with self._queue.lock:
             limits = self._limits()
         return verify_packs(self._packs, self._index, limits, progress)
 
     def repair(self) -> RepairReport:
         """See BlockStore.repair. Whole records of a damaged pack are copied to a new one; reads go on meanwhile."""
-        with self._commit_lock:
+        with self._queue.lock:
             self._require_open()
             if self._index.database.broken:
                 self._recover_index()
@@ -198,7 +166,7 @@ class DiskBlockStore:
 
     def close(self) -> None:
         """See BlockStore.close."""
-        with self._commit_lock:
+        with self._queue.lock:
             if self._closed:
                 return
             self._closed = True
@@ -226,39 +194,16 @@ class DiskBlockStore:
     def _unreadable(self, cid: Cid, entry: Entry, error: OSError) -> StoreDamaged:
         return self._damaged(cid, entry, error.strerror or str(error))
 
-    def _take_group(self) -> list[_Request]:
-        """The requests to commit together: all that wait, up to the bounds of a group."""
-        group: list[_Request] = []
-        size = count = 0
-        with self._queue_lock:
-            while self._queue:
-                request = self._queue[0]
-                size += request.size
-                count += len(request.blocks)
-                if group and (size > MAX_GROUP_BYTES or count > MAX_GROUP_RECORDS):
-                    break
-                group.append(self._queue.popleft())
-        return group
+    def _commit(self, group: list[Request]) -> None:
+        """Make a group durable; a request beyond the quota gets its own error. Runs under the queue's lock."""
+        self._require_open()
+        if self._index.database.broken:
+            self._recover_index()
+        fresh = self._select(group)
+        if fresh:
+            self._append(list(fresh.values()))
 
-    def _commit(self, group: list[_Request]) -> None:
-        """Write a group and settle its requests: each is done afterwards, with an error or durable."""
-        try:
-            self._require_open()
-            if self._index.database.broken:
-                self._recover_index()
-            fresh = self._select(group)
-            if fresh:
-                self._append(list(fresh.values()))
-        except BaseException as error:
-            for request in group:
-                request.error = request.error or _own_copy(error)
-            if not isinstance(error, MpisaError):
-                raise
-        finally:
-            for request in group:
-                request.done = True
-
-    def _select(self, group: list[_Request]) -> dict[bytes, tuple[Cid, bytes]]:
+    def _select(self, group: list[Request]) -> dict[bytes, tuple[Cid, bytes]]:
         """The blocks that are new, less those of requests that do not fit the quota."""
         fresh: dict[bytes, tuple[Cid, bytes]] = {}
         used = self._bytes
@@ -270,7 +215,8 @@ class DiskBlockStore:
                     continue
                 mine[multihash] = (cid, data)
             size = sum(record_size(len(cid.to_bytes()), len(data)) for cid, data in mine.values())
-            if self._max_bytes is not None and used + size > self._max_bytes:
+            header = PACK_HEADER_BYTES if self._writer.needs_new_pack(used - self._bytes + size) else 0
+            if self._max_bytes is not None and used + size + header > self._max_bytes:
                 request.error = quota_exceeded(self._max_bytes, used, size)
                 continue
             used += size
@@ -339,7 +285,7 @@ class DiskBlockStore:
 def repair_store(path: Path, *, max_pack_bytes: int = MAX_PACK_BYTES, files: FileLayer | None = None) -> RepairReport:
     """Repair a store that is not open, even one that refuses to open. Raises StoreBusy, DiskFull."""
     found: list[Damage] = []
-    _drop_unreadable_index(path)
+    drop_unreadable_index(path)
     store = DiskBlockStore._open(path, None, files, max_pack_bytes, found.append)
     try:
         report = store.repair()
@@ -350,50 +296,3 @@ def repair_store(path: Path, *, max_pack_bytes: int = MAX_PACK_BYTES, files: Fil
     finally:
         store.close()
     return RepairReport(report.kept, tuple(named[key] for key in sorted(named)), report.quarantined)
-
-
-def _open_index(path: Path, packs: PackFiles, on_damage: OnDamage) -> tuple[BlockIndex, Tail, bool]:
-    """The index in agreement with the packs, where they end, and whether it had to be made anew from them."""
-    index: BlockIndex | None = None
-    try:
-        index = BlockIndex(path)
-        return index, recover(packs, index, index_lost=False, on_damage=on_damage), False
-    except (PackDamaged, DiskFull, StoreBusy, OSError):
-        if index is not None:
-            index.close()
-        raise
-    except StoreDamaged:
-        if index is not None:
-            index.close()
-        remove_database(path)
-    index = BlockIndex(path)
-    try:
-        return index, recover(packs, index, index_lost=True, on_damage=on_damage), True
-    except BaseException:
-        index.close()
-        raise
-
-
-def _drop_unreadable_index(path: Path) -> None:
-    """Remove an index that can't be read to its end, so that opening makes it anew."""
-    if not (path / "index").is_dir():
-        return
-    lock = DirectoryLock(path)
-    try:
-        index = BlockIndex(path / "index")
-        try:
-            for _ in index.entries():
-                pass
-        finally:
-            index.close()
-    except StoreDamaged:
-        remove_database(path / "index")
-    finally:
-        lock.release()
-
-
-def _own_copy(error: BaseException) -> BaseException:
-    """An error for each caller, so that tracebacks do not mix."""
-    if isinstance(error, MpisaError):
-        return type(error)(error.message, hint=error.hint)
-    return error
