@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import libipld
 
-from mpisa.primitives.cid import IDENTITY, Cid, read_varint
+from mpisa.primitives.cid import IDENTITY, MAX_CID_BYTES, Cid, read_varint
 from mpisa.primitives.dag_pb import encode_varint
 from mpisa.primitives.errors import IntegrityError, Rejection
 from mpisa.primitives.unixfs_tree import (
@@ -110,10 +110,15 @@ class CarFrames:
         blocks = []
         self._buffer += data
         while (section := self._next_section()) is not None:
+            start, end = section
             if self.roots is None:
-                self.roots = _decode_header(section)
+                self.roots = _decode_header(bytes(self._buffer[start:end]))
                 continue
-            blocks.append(_decode_section(section))
+            cid, length = _decode_cid(bytes(self._buffer[start : min(end, start + MAX_CID_BYTES)]))
+            with memoryview(self._buffer) as view:
+                block = bytes(view[start + length : end])
+            _check_block(cid, block)
+            blocks.append((cid, block))
         del self._buffer[: self._position]
         self._position = 0
         return blocks
@@ -125,7 +130,8 @@ class CarFrames:
         if len(self._buffer) > self._position:
             raise IntegrityError(f"the CAR stream ends within a block, {len(self._buffer)} bytes into it")
 
-    def _next_section(self) -> bytes | None:
+    def _next_section(self) -> tuple[int, int] | None:
+        """Where the next section lies in the buffer, None while it is not complete."""
         length = 0
         for index in range(_MAX_LENGTH_BYTES):
             position = self._position + index
@@ -145,8 +151,7 @@ class CarFrames:
         if len(self._buffer) - start < length:
             return None
         self._position = start + length
-        with memoryview(self._buffer) as view:
-            return bytes(view[start : self._position])
+        return start, self._position
 
 
 def _decode_header(section: bytes) -> tuple[Cid, ...]:
@@ -165,17 +170,22 @@ def _decode_header(section: bytes) -> tuple[Cid, ...]:
         raise IntegrityError(f"the CAR header has a bad root: {error.detail}") from None
 
 
-def _decode_section(section: bytes) -> tuple[Cid, bytes]:
+def _decode_cid(section: bytes) -> tuple[Cid, int]:
+    """The CID that a section begins with, and its length."""
     try:
         length = _cid_length(section)
-        cid = Cid.from_bytes(section[:length])
-        block = section[length:]
+        return Cid.from_bytes(section[:length]), length
+    except Rejection as error:
+        raise IntegrityError(f"a CAR section has a bad CID: {error.detail}") from None
+
+
+def _check_block(cid: Cid, block: bytes) -> None:
+    try:
         matches = cid.matches(block)
     except Rejection as error:
         raise IntegrityError(f"a CAR section has a bad CID: {error.detail}") from None
     if not matches:
         raise IntegrityError(f"block {cid} does not match its CID")
-    return cid, block
 
 
 def _cid_length(section: bytes) -> int:
