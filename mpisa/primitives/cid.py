@@ -99,7 +99,9 @@ class Cid:
         return b"\x01" + encode_varint(self.codec) + self.multihash
 
     def __str__(self) -> str:
-        return str(libipld.encode_cid(self.to_bytes()))
+        raw = self.to_bytes()
+        # Not libipld's own writer for version 1: that one has no text for digests above 64 bytes.
+        return str(libipld.encode_cid(raw) if self.version == 0 else libipld.encode_multibase("b", raw))
 
     def matches(self, data: bytes) -> bool:
         """Whether these bytes are the block. Raises Rejection(UNSUPPORTED_HASH) for a hash that is not checked here."""

@@ -1,5 +1,6 @@
 """Records: what is kept under (subject, publisher), what a second publication changes, what may be superseded."""
 
+from mpisa.primitives import codec
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import RejectionReason
 from mpisa.primitives.identifiers import ArtefactName
@@ -89,3 +90,18 @@ def test_the_largest_identity_subject_has_a_state_key(chain, make_record):
     subject = Cid(1, 0x55, 0, bytes(128))
     assert chain.run(chain.alice, Publish(make_record("x", subject=subject))).status is ReceiptStatus.APPLIED
     assert chain.record(subject, chain.alice).record.subject == subject
+
+
+def test_superseding_a_cid_with_a_long_digest_is_refused_like_any_other(chain, make_record):
+    unknown = Cid(1, 0x55, 0x13, bytes(100))
+    receipt = chain.run(chain.alice, Publish(make_record("bert", supersedes=unknown)))
+    assert (receipt.reason, receipt.nonce_used) == (RejectionReason.UNKNOWN_RECORD, True)
+    assert receipt.detail.endswith(f"has no record of {unknown}")
+
+
+def test_a_subject_with_a_long_digest_of_no_checked_hash_is_refused(chain, make_record):
+    subject = Cid(1, 0x55, 0x13, bytes(100))
+    value = make_record("bert").to_value() | {"subject": subject.to_bytes()}
+    raw = chain.sign(chain.alice, Publish(make_record("bert"))).raw
+    forged = raw.replace(codec.encode(make_record("bert").to_value()), codec.encode(value))
+    assert chain.execute(forged).receipts[0].reason is RejectionReason.UNSUPPORTED_HASH

@@ -59,6 +59,13 @@ def test_text_and_bytes_round_trip(codec: int, code: int, digest: bytes) -> None
     assert cid.to_bytes().endswith(cid.multihash)
 
 
+@pytest.mark.parametrize("code", [IDENTITY, 0x13])
+@pytest.mark.parametrize("size", [0, 64, 65, 128])
+def test_every_digest_that_parses_has_a_text(code: int, size: int) -> None:
+    cid = Cid.from_bytes(Cid(1, RAW, code, bytes(size)).to_bytes())
+    assert Cid.parse(str(cid)) == cid
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.text(max_size=80) | st.from_regex(r"[bzfQukmM][a-zA-Z0-9]{0,100}", fullmatch=True))
 def test_any_text_is_a_cid_or_rejected(text: str) -> None:
