@@ -29,12 +29,12 @@ from mpisa.ledger.provenance import apply_publish
 from mpisa.ledger.rules import BlockContext, Rules
 from mpisa.ledger.state import BlockState, Change, Staged, StateView
 from mpisa.primitives.account import Account
-from mpisa.primitives.digest import sha256
+from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.keys import PublicKey
 from mpisa.primitives.operations import Faucet, Operation, Publish, RotateKey, SetName, Transfer
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
-from mpisa.primitives.transaction import SignedTransaction, Transaction, decode_transaction
+from mpisa.primitives.transaction import SignedTransaction, Transaction, decode_transaction, raw_hash
 
 __all__ = [
     "BlockContext",
@@ -104,7 +104,7 @@ def execute_payloads(
         try:
             raws.extend(decode_payload(payload))
         except Rejection as rejection:
-            refused.append(_rejected(sha256(payload), rejection))
+            refused.append(_rejected(tagged("payload", payload), rejection))
     result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode)
     return BlockResult(result.changes, result.transactions, (*result.receipts, *refused))
 
@@ -159,7 +159,7 @@ def _execute(state: BlockState, raw: bytes, rules: Rules, check: SignatureCheck,
         account = state.account(signed.transaction.sender)
         key = validate_authentic(account, signed, rules.context, check)
     except Rejection as rejection:
-        return _rejected(sha256(raw), rejection)
+        return _rejected(raw_hash(raw), rejection)
     try:
         validate_admission(account, signed.transaction, rules)
     except Rejection as rejection:

@@ -35,7 +35,7 @@ class MempoolLimits:
 class PooledTransaction:
     """What the pool needs to know of a signed transaction; `expires_ms` is the first moment it is too late.
 
-    `raw_hash` is sha256(raw): a receipt carries it instead of `hash` when the signature turned out bad.
+    `raw_hash` is that of the raw bytes: a receipt carries it instead of `hash` when the signature turned out bad.
     """
 
     hash: bytes

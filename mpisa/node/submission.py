@@ -19,12 +19,11 @@ from mpisa.ledger.submission import validate_for_submission
 from mpisa.node.mempool import Mempool, PooledTransaction
 from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
 from mpisa.primitives.account import Account
-from mpisa.primitives.digest import sha256
 from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.identifiers import Address
 from mpisa.primitives.receipt import ReceiptStatus
 from mpisa.primitives.state_keys import ACCOUNT_SPACE, account_key
-from mpisa.primitives.transaction import decode_transaction
+from mpisa.primitives.transaction import decode_transaction, raw_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +140,7 @@ class Submissions:
     def _add(self, raw: bytes, signed: SignedTransaction) -> None:
         transaction = signed.transaction
         pooled = PooledTransaction(
-            signed.hash, sha256(raw), transaction.sender, transaction.nonce, transaction.expires_ms, raw
+            signed.hash, raw_hash(raw), transaction.sender, transaction.nonce, transaction.expires_ms, raw
         )
         self.dropped(self._pool.drop_expired(self._clock.now_ms()))
         waiting = self._pool.has_waiting
@@ -299,7 +298,7 @@ class Submissions:
     def lapsed(self, payload: bytes) -> None:
         """A vertex of ours will never be committed: what it carried waits again."""
         waiting = self._pool.has_waiting
-        names = [sha256(raw) for raw in decode_payload(payload)]
+        names = [raw_hash(raw) for raw in decode_payload(payload)]
         found = [pooled.hash for name in names if (pooled := self._pool.find(name)) is not None]
         self._pool.requeue(found)
         if self._pool.has_waiting and not waiting:

@@ -29,8 +29,8 @@ class ReceiptStatus(StrEnum):
 class Receipt:
     """The outcome of one transaction.
 
-    `tx_hash` is the transaction's hash once its signature was found good; before that it is the sha256 of the raw
-    bytes, so that nobody can put a rejection under another's hash by copying the body with a false signature.
+    `tx_hash` is the transaction's hash once its signature was found good; before that it is the raw_hash of its bytes,
+    so that nobody can put a rejection under another's hash by copying the body with a false signature or as a preimage.
     `nonce_used` marks a final outcome, of which a hash has at most one, ever. `fee` is what was burned.
     """
 

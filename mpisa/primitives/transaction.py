@@ -116,6 +116,14 @@ def transaction_hash(body: bytes) -> bytes:
     return tagged("transaction", body)
 
 
+def raw_hash(raw: bytes) -> bytes:
+    """What a receipt names raw bytes by until they prove to be a transaction with a good signature.
+
+    Tagged: the plain sha256 of chosen bytes can be any transaction's hash.
+    """
+    return tagged("raw-transaction", raw)
+
+
 def transaction_message(chain_hash: bytes, digest: bytes) -> bytes:
     """The bytes that the sender's key signs, given the transaction's hash."""
     return signing_message("transaction", chain_hash, digest)

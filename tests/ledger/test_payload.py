@@ -12,7 +12,7 @@ from mpisa.ledger.payload import (
 )
 from mpisa.ledger.transition import execute_block, execute_payloads
 from mpisa.primitives import codec
-from mpisa.primitives.digest import sha256
+from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.operations import Transfer
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
@@ -72,7 +72,7 @@ def test_a_bad_payload_gives_one_receipt_behind_those_of_the_transactions(chain)
     assert result.receipts == (
         Receipt(first.hash, ReceiptStatus.APPLIED, nonce_used=True),
         Receipt(second.hash, ReceiptStatus.APPLIED, nonce_used=True),
-        Receipt(sha256(payloads[1]), ReceiptStatus.REJECTED, RejectionReason.BAD_PAYLOAD, bad.detail),
+        Receipt(tagged("payload", payloads[1]), ReceiptStatus.REJECTED, RejectionReason.BAD_PAYLOAD, bad.detail),
     )
 
 

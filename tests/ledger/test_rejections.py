@@ -7,14 +7,13 @@ import pytest
 
 from mpisa.primitives import codec
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.digest import sha256
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import ArtefactName, format_address
 from mpisa.primitives.keys import KeyKind
 from mpisa.primitives.operations import Faucet, Publish, SetName, Transfer, rotate_key
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.record import ArtefactKind, ProvenanceRecord
-from mpisa.primitives.transaction import MAX_TRANSACTION_BYTES, SignedTransaction, transaction_hash
+from mpisa.primitives.transaction import MAX_TRANSACTION_BYTES, SignedTransaction, raw_hash, transaction_hash
 
 U64 = (1 << 64) - 1
 R = RejectionReason
@@ -296,7 +295,7 @@ def test_execution_gives_a_receipt_with_the_reason(case, make_chain):
     receipt = chain.execute(raw).receipts[0]
     used = case.gate == "operations"
     authentic = case.gate in ("admission", "operations")
-    tx_hash = transaction_hash(raw[1:-66]) if authentic else sha256(raw)
+    tx_hash = transaction_hash(raw[1:-66]) if authentic else raw_hash(raw)
     detail = expected_detail(case, chain)
     assert receipt == Receipt(tx_hash, ReceiptStatus.REJECTED, case.reason, detail, nonce_used=used)
     if used:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from mpisa.ledger.transition import execute_block
-from mpisa.primitives.digest import sha256
+from mpisa.ledger.payload import encode_payload
+from mpisa.ledger.transition import execute_block, execute_payloads
+from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import IntegrityError, RejectionReason
 from mpisa.primitives.operations import MAX_OPERATIONS, Transfer
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.state_keys import parameters_key
-from mpisa.primitives.transaction import decode_transaction
+from mpisa.primitives.transaction import decode_transaction, raw_hash
 
 
 def test_transactions_of_one_sender_apply_in_the_order_of_their_nonces(chain):
@@ -31,8 +32,24 @@ def test_a_copy_with_a_false_signature_takes_nothing_from_the_original(chain):
     good = chain.sign(chain.alice, Transfer(chain.bob.address, 1))
     copy = replace(good, signature=bytes(64))
     false, true = chain.execute(copy.raw, good.raw).receipts
-    assert false.tx_hash == sha256(copy.raw) != good.hash
+    assert false.tx_hash == raw_hash(copy.raw) != good.hash
     assert true == Receipt(good.hash, ReceiptStatus.APPLIED, nonce_used=True)
+
+
+def test_no_bytes_get_the_receipt_of_a_transaction_that_they_are_not(chain):
+    victim = chain.sign(chain.alice, Transfer(chain.bob.address, 1))
+    preimage = b"MPISA/transaction/1\0" + victim.body  # its sha256 is the victim's hash
+    payloads = [encode_payload([preimage]), preimage, victim.raw, encode_payload([victim.raw])]
+    result = execute_payloads(chain.state, payloads, chain.context)
+    assert [receipt.status is ReceiptStatus.APPLIED for receipt in result.receipts] == [False, True, False, False]
+    assert [receipt.tx_hash for receipt in result.receipts] == [
+        raw_hash(preimage),
+        victim.hash,
+        tagged("payload", preimage),
+        tagged("payload", victim.raw),
+    ]
+    names = [receipt.tx_hash for receipt in result.receipts] + [raw_hash(victim.raw)]
+    assert len(set(names)) == len(names)
 
 
 def test_a_post_quantum_transaction_signed_twice_has_one_hash_and_applies_once(chain):
