@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-from mpisa.ledger.state import Change, StateView, damaged
+from mpisa.ledger.state import StateView, damaged
 from mpisa.primitives import codec
 from mpisa.primitives.errors import IntegrityError, Rejection
 from mpisa.primitives.genesis import MAX_VALIDATORS, GenesisValidator
 from mpisa.primitives.header import Validator, ValidatorSet
 from mpisa.primitives.identifiers import Address, format_address
-from mpisa.primitives.state_keys import validator_key
+from mpisa.primitives.state_keys import validator_key, validators_key
 
 MAX_ADDRESS_LIST_BYTES: Final = 16_384
-
-_ADDRESS_LIST_KEY: Final = b"validators\0"
-
-
-def validator_entries(validators: Iterable[GenesisValidator]) -> tuple[Change, ...]:
-    """The state entries that make up a validator set."""
-    ordered = sorted(validators, key=lambda item: item.address)
-    addresses = codec.encode(tuple(item.address for item in ordered))
-    return ((_ADDRESS_LIST_KEY, addresses), *((validator_key(item.address), item.encode()) for item in ordered))
 
 
 def read_validators(view: StateView) -> tuple[GenesisValidator, ...]:
     """The validators, ascending by address: the order of authority indices. Raises IntegrityError."""
-    data = view.get(_ADDRESS_LIST_KEY)
+    data = view.get(validators_key())
     if data is None:
         raise IntegrityError(
             "the state is damaged: it holds no validator set", hint="stop the node and run `mpisa node repair`"

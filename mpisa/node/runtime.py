@@ -21,7 +21,6 @@ from consensus.events import ProposalRecord
 from consensus.order.checkpoint import decode_cursor
 from consensus.parameters import Parameters
 from mpisa._version import __version__
-from mpisa.ledger.genesis import genesis_header, genesis_state
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
 from mpisa.node.blobs import BlobStore, LocalBlocks
 from mpisa.node.certificates import CertificateKeeper
@@ -40,6 +39,7 @@ from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
 from mpisa.node.submission import Submissions
 from mpisa.primitives.errors import InvalidConfig
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
 from storage.packs import DiskBlockStore
 from storage.pins import PinStore

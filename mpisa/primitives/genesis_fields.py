@@ -56,9 +56,12 @@ def check_int(value: Any, name: str, low: int, high: int) -> int:
 
 
 def check_text(value: Any, name: str, limit: int, *, empty: bool = False) -> str:
-    """The text itself, of at most `limit` characters; raises Rejection(BAD_GENESIS)."""
-    if not isinstance(value, str) or len(value) > limit or not (value or empty):
-        raise bad_genesis(f"{name}: expected a text of at most {limit} characters, got {value!r:.40}")
+    """The text itself, of at most `limit` printable characters; raises Rejection(BAD_GENESIS).
+
+    What isn't printable may have no bytes (lone surrogates) or move a terminal's cursor.
+    """
+    if not isinstance(value, str) or len(value) > limit or not (value or empty) or not value.isprintable():
+        raise bad_genesis(f"{name}: expected a text of at most {limit} printable characters, got {value!r:.40}")
     return value
 
 

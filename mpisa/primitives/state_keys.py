@@ -15,6 +15,7 @@ OWNER_SPACE: Final = b"owner\0"
 PARAMETERS_SPACE: Final = b"parameters\0"
 RECORD_SPACE: Final = b"record\0"
 VALIDATOR_SPACE: Final = b"validator\0"
+VALIDATORS_SPACE: Final = b"validators\0"
 
 MAX_FIELD_BYTES: Final = 255
 
@@ -52,6 +53,11 @@ def parameters_key() -> bytes:
 def validator_key(address: bytes) -> bytes:
     """Where a validator's record is kept: power and consensus key."""
     return VALIDATOR_SPACE + _address(address)
+
+
+def validators_key() -> bytes:
+    """Where the list of the validators' addresses is kept, ascending."""
+    return VALIDATORS_SPACE
 
 
 def _address(address: bytes) -> bytes:

@@ -12,12 +12,13 @@ what a record claims (the ledger proves who claimed it and when, not that it is 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import IntegrityError, Rejection
 from mpisa.primitives.genesis import Genesis
+from mpisa.primitives.genesis_state import genesis_header
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, verify_certificate
 from mpisa.primitives.identifiers import Address, format_address
 from mpisa.primitives.merkle import MapProof, verify_absence, verify_membership
@@ -27,24 +28,23 @@ from mpisa.primitives.state_keys import record_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ZERO: Final = bytes(32)
-
 
 @dataclass(frozen=True, slots=True)
 class TrustedChain:
-    """What is taken as given: a chain's identity and the validators of its first epoch."""
+    """What is taken as given: a chain's identity, its header of height 0, the validators of its first epoch."""
 
     chain_id: str
     chain_hash: bytes
     genesis_hash: bytes
-    time_ms: int
+    genesis_header: Header
     validators: ValidatorSet
 
     @classmethod
     def from_genesis(cls, document: str) -> TrustedChain:
         """From the text of a genesis document; raises Rejection for a text that isn't one."""
         genesis = Genesis.from_json(document)
-        return cls(genesis.chain_id, genesis.chain_hash, genesis.hash, genesis.time_ms, genesis.validator_set)
+        header = genesis_header(genesis)
+        return cls(genesis.chain_id, header.chain_hash, genesis.hash, header, genesis.validator_set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +76,10 @@ class Position:
 
 
 def verify_genesis_header(chain: TrustedChain, header: Header) -> Position:
-    """The header of height 0 against the genesis document. Its state root is vouched for by the headers above it."""
-    expected = {
-        "height": (0, header.height),
-        "chain hash": (chain.chain_hash, header.chain_hash),
-        "time": (chain.time_ms, header.time_ms),
-        "epoch": (0, header.epoch),
-        "first commit": (0, header.first_commit),
-        "last commit": (0, header.last_commit),
-        "previous": (ZERO, header.previous),
-        "validator set": (chain.validators.hash, header.validators_hash),
-        "next validator set": (ZERO, header.next_validators_hash),
-    }
-    for name, (wanted, got) in expected.items():
+    """The header of height 0 against the one that the genesis document determines, field by field."""
+    for field in fields(Header):
+        wanted, got = getattr(chain.genesis_header, field.name), getattr(header, field.name)
+        name = field.name.replace("_", " ")
         _require(wanted == got, f"genesis header: {name}", f"expected {_show(wanted)}, got {_show(got)}")
     return Position(header, chain.validators.hash)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpisa.config import ApiConfig, Limits, NodeConfig
-from mpisa.ledger.genesis import genesis_header, genesis_state
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
@@ -44,6 +43,7 @@ from mpisa.primitives.cid import Cid
 from mpisa.primitives.digest import sha256, tagged
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, make_certificate, sign_header
 from mpisa.primitives.identifiers import Address, ArtefactName
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key

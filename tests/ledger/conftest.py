@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
-from mpisa.ledger.genesis import genesis_state
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import BlockContext, BlockResult, execute_block
 from mpisa.primitives.account import Account, NameEntry, OwnerEntry
 from mpisa.primitives.cid import DAG_PB, Cid
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis_state import genesis_state
 from mpisa.primitives.identifiers import ArtefactName
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 from mpisa.primitives.operations import Operation

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mpisa.ledger.genesis import genesis_header, genesis_state
 from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.validators import read_validator_set, read_validators
 from mpisa.primitives import digest, merkle
 from mpisa.primitives.errors import IntegrityError, Rejection
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.state_keys import validator_key
 
 
@@ -130,6 +130,17 @@ def test_what_is_wrong_is_named_with_its_place(genesis, path, value, message):
 def test_hostile_text_is_refused(text):
     with pytest.raises(Rejection):
         Genesis.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b[2J", "a\nb", "\u202e"])
+def test_names_that_have_no_bytes_or_move_the_cursor_are_refused(genesis, text):
+    for field in ("name", "peer_id"):
+        with pytest.raises(
+            Rejection, match=rf"^bad-genesis: genesis: validators\[0\].{field}: expected a text of at most"
+        ):
+            Genesis.from_document(changed(genesis.to_document(), ["validators", 0, field], text))
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: parameters.consensus: expected a text of at most"):
+        Genesis.from_document(changed(genesis.to_document(), ["parameters", "consensus"], {text: 1}))
 
 
 def test_order_and_uniqueness_are_required(genesis):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mpisa.ledger.genesis import genesis_header, genesis_state
 from mpisa.node.chain_store import RECENT_HEIGHTS, ChainStore, ExecutedBlock, TransactionPlace
 from mpisa.node.database import Database
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import sha256
 from mpisa.primitives.errors import DiskFull, NotFound, RejectionReason, StoreDamaged
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Certificate, Header, header_hash
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from tests.node.cluster import key_of, make_genesis, validator_keys

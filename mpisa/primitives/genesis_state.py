@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from mpisa.ledger.validators import validator_entries
+from mpisa.primitives import codec
 from mpisa.primitives.account import Account
 from mpisa.primitives.digest import ZERO_DIGEST
 from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.header import Header
 from mpisa.primitives.identifiers import Epoch, Height
 from mpisa.primitives.merkle import map_root
-from mpisa.primitives.state_keys import account_key, parameters_key
+from mpisa.primitives.state_keys import account_key, parameters_key, validator_key, validators_key
 
 
 def genesis_state(genesis: Genesis) -> dict[bytes, bytes]:
     """Every state entry at height 0, ascending by key. Raises Rejection for a document that doesn't hold together."""
     genesis.validate()
     entries = {parameters_key(): genesis.parameters.encode()}
-    for key, value in validator_entries(genesis.validators):
-        assert value is not None
-        entries[key] = value
+    entries[validators_key()] = codec.encode(tuple(item.address for item in genesis.validators))
+    for validator in genesis.validators:
+        entries[validator_key(validator.address)] = validator.encode()
     for item in genesis.accounts:
         entries[account_key(item.address)] = Account(item.address, item.public_key, 0, item.balance).encode()
     return dict(sorted(entries.items()))
