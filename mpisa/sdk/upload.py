@@ -140,18 +140,15 @@ def _describe(name: str, entry: os.DirEntry[str]) -> Item:
 
 
 def link_stays_inside(name: str, target: str) -> bool:
-    """Whether a symlink at `name` (a relative path) points below the root, judged by its text alone."""
+    """Whether a symlink at `name` (a relative path) points below the root, wherever other links of the tree lead.
+
+    ".." may only begin a target, where it climbs real directories: behind a name it would climb from where a link leads.
+    """
     if not target or target.startswith("/") or "\0" in target:
         return False
-    depth = name.count("/")
-    for part in target.split("/"):
-        if part == "..":
-            depth -= 1
-        elif part not in ("", "."):
-            depth += 1
-        if depth < 0:
-            return False
-    return True
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
+    return climbs <= name.count("/") and ".." not in parts[climbs:]
 
 
 def write_tar(items: list[Item], output: BinaryIO) -> None:
