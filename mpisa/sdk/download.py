@@ -265,7 +265,7 @@ def _remove_leftovers(path: Path) -> None:
     prefix = f".{path.name[:100]}{_PART}"
     for left in path.parent.glob(f".*{_PART}*"):
         owner = left.name.removeprefix(prefix).partition("-")[0]
-        if left.name.startswith(prefix) and owner.isdigit() and not _alive(int(owner)):
+        if left.name.startswith(prefix) and owner.isdecimal() and not _alive(int(owner)):
             _remove(left)
 
 

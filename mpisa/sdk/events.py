@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mpisa.sdk.transport import Transport
 
-MAX_LINE_BYTES: Final = 256 << 10
+MAX_EVENT_BYTES: Final = 256 << 10
 SILENCE_S: Final = 60.0
 """Several heartbeats long: a node that says nothing for that long is gone."""
 
@@ -26,13 +26,13 @@ class EventParser:
         self._kind = ""
         self._id = 0
         self._data: list[str] = []
+        self._size = 0
 
     def feed(self, data: bytes) -> list[models.Event]:
         """The events that are complete with these bytes. Raises IntegrityError for an over-long or malformed one."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
-        if len(self._rest) + sum(map(len, self._data)) > MAX_LINE_BYTES:
-            raise IntegrityError(f"an event is longer than {MAX_LINE_BYTES} bytes")
+        self._check_size(len(self._rest))
         found = []
         for line in lines:
             event = self._take(line.rstrip(b"\r").decode("utf-8", "replace"))
@@ -47,14 +47,21 @@ class EventParser:
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
+            self._size += len(value) + 1
+            self._check_size(0)
         elif field == "event":
             self._kind = value
         elif field == "id" and value.isascii() and value.isdigit() and len(value) < 20:
             self._id = int(value)
         return None
 
+    def _check_size(self, unfinished: int) -> None:
+        """An empty line of data counts too: a stream of them must end somewhere."""
+        if self._size + unfinished > MAX_EVENT_BYTES:
+            raise IntegrityError(f"an event is longer than {MAX_EVENT_BYTES} bytes")
+
     def _finish(self) -> models.Event | None:
-        kind, data, self._kind, self._data = self._kind, self._data, "", []
+        kind, data, self._kind, self._data, self._size = self._kind, self._data, "", [], 0
         if not data:
             return None
         try:

@@ -12,8 +12,8 @@ from mpisa.api.event_routes import encode_event
 from mpisa.api.server import ApiServer
 from mpisa.node.events import EventHub
 from mpisa.node.views import EventKind
-from mpisa.primitives.errors import NotReady
-from mpisa.sdk.events import EventParser
+from mpisa.primitives.errors import IntegrityError, NotReady
+from mpisa.sdk.events import MAX_EVENT_BYTES, EventParser
 from mpisa.sdk.models import Event
 from tests.api.fake_node import FakeNode
 
@@ -89,6 +89,13 @@ def test_what_is_written_is_read_back() -> None:
     parser = EventParser()
     bytewise = [item for offset in range(len(stream)) for item in parser.feed(stream[offset : offset + 1])]
     assert whole == bytewise == events
+
+
+@pytest.mark.parametrize("stream", [b"data:\n" * (MAX_EVENT_BYTES + 1), b"data: " + b"x" * MAX_EVENT_BYTES])
+def test_an_event_that_never_ends_is_cut_off(stream: bytes) -> None:
+    parser, step = EventParser(), 1 << 16
+    with pytest.raises(IntegrityError, match=f"^an event is longer than {MAX_EVENT_BYTES} bytes$"):
+        _ = [parser.feed(stream[offset : offset + step]) for offset in range(0, len(stream), step)]
 
 
 async def test_streams_over_http(node: FakeNode, server: ApiServer) -> None:

@@ -148,8 +148,10 @@ async def test_what_a_killed_download_left_is_removed(client: AsyncClient, tmp_p
     await child.wait()
     (tmp_path / f".copy.mpisa-part-{child.pid}-00000000").write_bytes(b"half")
     (tmp_path / f".copy.mpisa-part-{os.getpid()}-00000000").write_bytes(b"ours, still going on")
+    (tmp_path / ".copy.mpisa-part-²-00000000").write_bytes(b"no process has such a number")
     await client.get(stored.cid, tmp_path / "copy")
-    assert left_behind(tmp_path) == [f".copy.mpisa-part-{os.getpid()}-00000000"]
+    kept = [f".copy.mpisa-part-{os.getpid()}-00000000", ".copy.mpisa-part-²-00000000"]
+    assert left_behind(tmp_path) == kept
 
 
 def cut_after(count: int):  # type: ignore[no-untyped-def]
