@@ -21,7 +21,7 @@ from mpisa.sdk.endpoint import Target, choose_target
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mpisa.primitives.genesis import ChainParameters
+    from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.keys import PrivateKey
     from mpisa.primitives.record import Input
     from mpisa.sdk import models
@@ -40,10 +40,9 @@ InputLike: TypeAlias = "Input | str | Mapping[str, Any]"
 
 @dataclass(slots=True)
 class ChainFacts:
-    """What a client learns of its chain once and keeps: genesis, parameters, and one lock a signing account."""
+    """What a client learns of its chain once and keeps: its genesis, and one lock a signing account."""
 
-    genesis: models.GenesisDocument | None = None
-    parameters: ChainParameters | None = None
+    genesis: Genesis | None = None
     locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -30,12 +29,11 @@ from mpisa.primitives.errors import (
     Unreachable,
     UsageError,
 )
-from mpisa.primitives.genesis import ChainParameters
+from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.identifiers import Address, ArtefactName, format_address, parse_address
 from mpisa.primitives.keys import PrivateKey
 from mpisa.primitives.operations import Faucet, Operation, Publish, SetName, Transfer, rotate_key
 from mpisa.primitives.record import ArtefactKind, ExternalReference, Input, ProvenanceRecord
-from mpisa.primitives.state_keys import parameters_key
 from mpisa.primitives.transaction import SignedTransaction, Transaction, sign_transaction
 from mpisa.sdk import models, wallet
 from mpisa.sdk.transport import ConnectionCut
@@ -60,7 +58,6 @@ Build: TypeAlias = Callable[[int], tuple[Operation, ...]]
 
 _CONFLICTS: Final = (RejectionReason.REPLAYED, RejectionReason.NONCE_GAP)
 _BUSY: Final = (RejectionReason.MEMPOOL_FULL, RejectionReason.RATE_LIMITED)
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +193,14 @@ async def faucet(
     """Create an amount for an address, by default the signer's own and at most what the chain allows at once."""
     recipient = signer.address if to is None else parse_address(to)
     if amount is None:
-        limit = (await _parameters(client)).faucet_limit
+        limit = (await _genesis(client)).parameters.faucet_limit
         amount = min(DEFAULT_FAUCET_AMOUNT, limit) if limit else DEFAULT_FAUCET_AMOUNT
     return await transact(client, signer, (Faucet(recipient, amount),), timeout, idempotent=False)
 
 
 async def rotate(client: AsyncClient, signer: Signer, new_key: Signer, timeout: float) -> models.Transaction:
     """Replace the key of the account that `signer` signs for."""
-    chain_hash = bytes.fromhex((await _genesis(client)).chain_hash)
+    chain_hash = (await _genesis(client)).chain_hash
 
     def build(nonce: int) -> tuple[Operation, ...]:
         return (rotate_key(new_key.key, chain_hash, signer.address, nonce),)
@@ -308,11 +305,11 @@ class _Submission:
 
     async def _sign(self) -> SignedTransaction:
         genesis = await _genesis(self._client)
-        parameters = await _parameters(self._client)
+        parameters = genesis.parameters
         account = await self._client.account(format_address(self._signer.address))
         operations = self._build(account.pending_nonce)
         transaction = Transaction(
-            chain_hash=bytes.fromhex(genesis.chain_hash),
+            chain_hash=genesis.chain_hash,
             sender=self._signer.address,
             nonce=account.pending_nonce,
             expires_ms=int(time.time() * 1000) + VALIDITY_MS,
@@ -370,22 +367,16 @@ def _rejection_of(outcome: models.Transaction) -> Rejection:
     return Rejection(reason, detail)
 
 
-async def _genesis(client: AsyncClient) -> models.GenesisDocument:
-    """The chain that this client talks to, asked for once."""
+async def _genesis(client: AsyncClient) -> Genesis:
+    """The chain that this client signs for, asked for once.
+
+    Fees come from the document too: a node that lies about them lies about the chain, and what was signed for that one
+    is worth nothing on the true chain.
+    """
     facts = client.chain_facts
     if facts.genesis is None:
-        found = await client.genesis()
-        if not _HASH.fullmatch(found.chain_hash):
-            raise IntegrityError("the node's chain hash isn't 64 hex digits", hint="is this endpoint an MPISA node?")
-        facts.genesis = found
+        try:
+            facts.genesis = Genesis.from_json((await client.genesis()).document)
+        except Rejection as error:
+            raise IntegrityError(f"the node's genesis document: {error}", hint=error.hint) from None
     return facts.genesis
-
-
-async def _parameters(client: AsyncClient) -> ChainParameters:
-    facts = client.chain_facts
-    if facts.parameters is None:
-        entry = await client.state(parameters_key())
-        if entry.value is None:
-            raise IntegrityError("the node's state has no parameters", hint="is it still catching up?")
-        facts.parameters = ChainParameters.decode(bytes.fromhex(entry.value))
-    return facts.parameters

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mpisa.api.server import ApiServer
 from mpisa.node.views import TransactionStatus, WaitFor
-from mpisa.primitives.errors import Denied, NotReady, Rejection, RejectionReason, TimedOut, UsageError
+from mpisa.primitives.errors import Denied, IntegrityError, NotReady, Rejection, RejectionReason, TimedOut, UsageError
+from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.keys import KeyKind
 from mpisa.primitives.record import ExternalReference, Input
+from mpisa.primitives.state_keys import parameters_key
 from mpisa.primitives.transaction import decode_transaction
 from mpisa.sdk import wallet
 from mpisa.sdk.async_client import AsyncClient
-from tests.api.fake_node import FakeLedger, FakeNode, key_of
+from tests.api.fake_node import FakeChain, FakeLedger, FakeNode, key_of
 
 ALICE, BOB = key_of("alice"), key_of("bob")
 
@@ -249,3 +252,40 @@ async def test_submit_takes_raw_bytes_and_hex(client: AsyncClient, ledger: FakeL
     again = await client.submit(signed.raw.hex(), "accepted")
     assert (first.status, first.hash) == ("certified", signed.hash.hex())
     assert again.hash == first.hash
+
+
+async def test_a_node_that_lies_about_fees_gets_nothing_signed_for_the_true_chain(
+    client: AsyncClient, node: FakeNode, ledger: FakeLedger
+) -> None:
+    greedy = replace(ledger.genesis.parameters, minimum_fee=10**11)
+    ledger.entries[parameters_key()] = greedy.encode()
+    with pytest.raises(Rejection) as refused:  # signed with the fee of the genesis document
+        await client.send(format_address(BOB.address), 1, key=ALICE)
+    assert refused.value.reason is RejectionReason.FEE_TOO_LOW
+    lie = replace(ledger.genesis, parameters=greedy)
+    node.chain = LyingChain(node, lie)
+    async with AsyncClient(client.endpoint, home=node.home) as fresh:
+        with pytest.raises(Rejection) as foreign:
+            await fresh.send(format_address(BOB.address), 1, key=ALICE)
+    assert foreign.value.reason is RejectionReason.WRONG_CHAIN
+
+
+async def test_a_genesis_that_is_none_is_refused_before_signing(
+    client: AsyncClient, node: FakeNode, ledger: FakeLedger
+) -> None:
+    validator = replace(ledger.genesis.validators[0], name="\ud800")
+    node.chain = LyingChain(node, replace(ledger.genesis, validators=(validator, *ledger.genesis.validators[1:])))
+    with pytest.raises(IntegrityError, match=r"^the node's genesis document: bad-genesis: "):
+        await client.send(format_address(BOB.address), 1, key=ALICE)
+
+
+class LyingChain(FakeChain):
+    """Shows another genesis document than that of its chain."""
+
+    def __init__(self, node: FakeNode, document: Genesis) -> None:
+        super().__init__(node)
+        self._document = document
+
+    @property
+    def genesis(self) -> Genesis:
+        return self._document
