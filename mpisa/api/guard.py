@@ -70,9 +70,18 @@ class Guard:
             return
         if route.writes:
             self.check_token(request)
-        if route.consumes and request.content_type not in route.consumes:
+        if route.consumes:
+            self._check_body(request, route)
+
+    def _check_body(self, request: web.Request, route: Route) -> None:
+        if request.content_type not in route.consumes:
             raise UnsupportedType(
                 f"expected a body of type {' or '.join(route.consumes)}, got {request.content_type[:100]}"
+            )
+        coding = request.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            raise UnsupportedType(
+                f"expected a body without content coding, got {coding[:100]!r}", hint="send the bytes as they are"
             )
 
     def _known(self, host: str) -> bool:

@@ -80,6 +80,7 @@ class ApiServer:
             max_line_size=MAX_HEADER_BYTES,
             read_bufsize=READ_BUFFER_BYTES,
             handler_cancellation=True,
+            auto_decompress=False,
         )
         await runner.setup()
         try:

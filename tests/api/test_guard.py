@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -127,6 +128,18 @@ async def test_content_types_are_checked(http: aiohttp.ClientSession) -> None:
         415,
         "expected a body of type application/x-tar or application/octet-stream, got text/plain",
     )
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+@pytest.mark.parametrize("path", ["/v1/blobs", "/v1/transactions"])
+async def test_coded_bodies_are_refused_unread(http: aiohttp.ClientSession, path: str, coding: str) -> None:
+    kind = "application/json" if path == "/v1/transactions" else "application/octet-stream"
+    headers = {"Content-Type": kind, "Content-Encoding": coding}
+    for body in (gzip.compress(bytes(1 << 20)), b"neither"):
+        async with http.post(path, data=body, headers=headers) as answer:
+            assert answer.status == 415
+            problem = await answer.json(content_type=None)
+            assert problem["detail"] == f"expected a body without content coding, got {coding!r}"
 
 
 async def test_a_refusal_comes_before_the_body(server: ApiServer) -> None:
