@@ -61,7 +61,9 @@ def _formatter(shared: list[Processor], kind: LogFormat) -> structlog.stdlib.Pro
         tail: list[Processor] = [structlog.processors.format_exc_info]
         last = structlog.processors.JSONRenderer()
     else:
-        tail, last = [], structlog.dev.ConsoleRenderer(colors=False)
+        # The plain traceback: the one by rich shows local variables, and among those may be keys and tokens.
+        plain = structlog.dev.plain_traceback
+        tail, last = [], structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail, last],
