@@ -1,8 +1,12 @@
-"""Provenance records, lineage and names."""
+"""Provenance records, lineage and names.
+
+A record may take a millisecond to decode and an answer may hold a thousand: that happens in a thread of its own, so
+that the node goes on meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -13,36 +17,30 @@ from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import NotFound
 from mpisa.primitives.identifiers import DEFAULT_TAG, MAX_TAG_LENGTH, ArtefactName
 from mpisa.primitives.state_keys import name_key
+from mpisa.provenance.lineage import walk_lineage
 from mpisa.sdk import models
+from mpisa.sdk.light import artefact_of
 
 if TYPE_CHECKING:
     from mpisa.node.facade import ChainView
     from mpisa.node.views import RecordView
 
-MAX_LINEAGE_ARTEFACTS: Final = 1_000
-MAX_LINEAGE_EDGES: Final = 10_000
+MAX_DERIVED: Final = 500
+"""Records that name an artefact as an input, shown in its lineage."""
 
 
 async def artefacts(context: Context, request: web.Request) -> Answer:
     cursor = request.query.get("cursor")
     start = None if cursor is None else read_hex(cursor, "cursor", max_length=MAX_STATE_KEY_BYTES)
-    page = context.node.chain.records(start, read_limit(request))
-    return models.ArtefactPage(
-        artefacts=tuple(convert.artefact(record) for record in page.records),
-        next=None if page.next_cursor is None else page.next_cursor.hex(),
-    )
+    return await asyncio.to_thread(_page, context.node.chain, start, read_limit(request))
 
 
 async def artefact(context: Context, request: web.Request) -> Answer:
-    cid = Cid.parse(request.match_info["cid"])
-    records = _records(context.node.chain, cid)
-    return models.ArtefactRecords(cid=str(cid), records=tuple(convert.artefact(record) for record in records))
+    return await asyncio.to_thread(_artefact, context.node.chain, Cid.parse(request.match_info["cid"]))
 
 
 async def lineage(context: Context, request: web.Request) -> Answer:
-    cid = Cid.parse(request.match_info["cid"])
-    _records(context.node.chain, cid)
-    return walk_lineage(context.node.chain, cid, MAX_LINEAGE_ARTEFACTS, MAX_LINEAGE_EDGES)
+    return await asyncio.to_thread(_lineage, context.node.chain, Cid.parse(request.match_info["cid"]))
 
 
 async def name(context: Context, request: web.Request) -> Answer:
@@ -55,54 +53,43 @@ async def name(context: Context, request: web.Request) -> Answer:
     return convert.name(wanted, value)
 
 
-def walk_lineage(chain: ChainView, root: Cid, max_artefacts: int, max_edges: int) -> models.Lineage:
-    """Breadth first over inputs, all the way down; then what was made from the root directly."""
-    records: list[models.Artefact] = []
-    edges: dict[tuple[str, str, str, str], models.LineageEdge] = {}
-    seen = {root}
-    pending = deque([root])
-    truncated = False
-    while pending:
-        for view in _earliest_first(chain.records_of(pending.popleft())):
-            if len(records) >= max_artefacts or len(edges) >= max_edges:
-                truncated = True
-                pending.clear()
-                break
-            records.append(convert.artefact(view))
-            _add_edges(edges, view)
-            for item in view.stored.record.inputs:
-                if item.cid is not None and item.cid not in seen:
-                    seen.add(item.cid)
-                    pending.append(item.cid)
-    derived = chain.derived_from(root, max_artefacts)
-    for view in derived:
-        if len(records) >= max_artefacts or len(edges) >= max_edges:
-            truncated = True
-            break
-        if view.cid not in seen:
-            records.append(convert.artefact(view))
-        _add_edges(edges, view, only=root)
-    return models.Lineage(cid=str(root), artefacts=tuple(records), edges=tuple(edges.values()), truncated=truncated)
+def _page(chain: ChainView, start: bytes | None, limit: int) -> models.ArtefactPage:
+    page = chain.records(start, limit)
+    return models.ArtefactPage(
+        artefacts=tuple(artefact_of(record.stored) for record in page.records),
+        next=None if page.next_cursor is None else page.next_cursor.hex(),
+    )
 
 
-def _add_edges(
-    edges: dict[tuple[str, str, str, str], models.LineageEdge], view: RecordView, only: Cid | None = None
-) -> None:
-    for item in view.stored.record.inputs:
-        if only is not None and item.cid != only:
-            continue
-        source = str(item.cid)
-        if item.external is not None:
-            revision = "" if item.external.revision is None else f"@{item.external.revision}"
-            source = f"{item.external.hub}:{item.external.repo}{revision}"
-        edge = models.LineageEdge(
-            source=source,
-            target=str(view.cid),
-            role=item.role,
-            relation=item.relation,
-            resolved=item.cid is not None,
-        )
-        edges.setdefault((edge.source, edge.target, edge.role, edge.relation), edge)
+def _artefact(chain: ChainView, cid: Cid) -> models.ArtefactRecords:
+    return models.ArtefactRecords(
+        cid=str(cid), records=tuple(artefact_of(view.stored) for view in _records(chain, cid))
+    )
+
+
+def _lineage(chain: ChainView, root: Cid) -> models.Lineage:
+    """What `walk_lineage` finds below the root; then what was made from the root directly."""
+    _records(chain, root)
+    below = walk_lineage(root, lambda cid: [view.stored for view in _earliest_first(chain.records_of(cid))])
+    records = {(record.record.subject, record.publisher): record for node in below.nodes for record in node.records}
+    edges = {_edge(edge.target, edge.source, edge.role, edge.relation): None for edge in below.edges}
+    derived = chain.derived_from(root, MAX_DERIVED + 1)
+    for view in derived[:MAX_DERIVED]:
+        records.setdefault((view.cid, view.stored.publisher), view.stored)
+        for item in view.stored.record.inputs:
+            if item.cid == root:
+                edges[_edge(str(root), str(view.cid), item.role, item.relation)] = None
+    return models.Lineage(
+        cid=str(root),
+        artefacts=tuple(artefact_of(record) for record in records.values()),
+        edges=tuple(edges),
+        truncated=below.truncated or len(derived) > MAX_DERIVED,
+    )
+
+
+def _edge(source: str, target: str, role: str, relation: str) -> models.LineageEdge:
+    """Only an external name holds a colon."""
+    return models.LineageEdge(source=source, target=target, role=role, relation=relation, resolved=":" not in source)
 
 
 def _records(chain: ChainView, cid: Cid) -> list[RecordView]:
@@ -141,7 +128,7 @@ ROUTES = (
         "GET",
         "/v1/artefacts/{cid}/lineage",
         lineage,
-        "What it was made from, all the way down, and what was made from it directly",
+        "What it was made from and supersedes, all the way down, and what was made from it directly",
         "artefacts",
         models.Lineage,
         errors=(404,),

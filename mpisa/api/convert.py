@@ -8,7 +8,6 @@ from mpisa.primitives.account import NameEntry
 from mpisa.primitives.header import encode_header
 from mpisa.primitives.identifiers import ArtefactName, format_address
 from mpisa.sdk import models
-from mpisa.sdk.light import artefact_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,11 +181,6 @@ def account(found: views.AccountView) -> models.Account:
         public_key=None if key is None else key.encode().hex(),
         key_kind=None if key is None else key.kind.value,
     )
-
-
-def artefact(found: views.RecordView) -> models.Artefact:
-    """A provenance record."""
-    return artefact_of(found.stored)
 
 
 def name(found: ArtefactName, value: bytes) -> models.Name:

@@ -177,7 +177,7 @@ class ArtefactRecords(Model, frozen=True, kw_only=True):
 
 
 class LineageEdge(Model, frozen=True, kw_only=True):
-    """`source` (a CID or an external name) went into `target` (a CID)."""
+    """`source` (a CID or an external name) went into `target` (a CID), or is its earlier version (`supersedes`)."""
 
     source: str
     target: str
@@ -187,7 +187,7 @@ class LineageEdge(Model, frozen=True, kw_only=True):
 
 
 class Lineage(Model, frozen=True, kw_only=True):
-    """The graph of inputs below one CID; `truncated` says that a bound cut it."""
+    """The graph of inputs and earlier versions below one CID; `truncated` says that a bound cut it."""
 
     cid: str
     artefacts: tuple[Artefact, ...]

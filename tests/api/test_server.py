@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -15,16 +17,17 @@ from mpisa.api.blob_routes import MAX_UPLOADS
 from mpisa.api.routes import ROUTES
 from mpisa.api.server import ApiServer
 from mpisa.config import Limits
+from mpisa.node.views import RecordView
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.identifiers import ArtefactName
 from mpisa.primitives.operations import Publish, SetName
-from mpisa.primitives.record import ArtefactKind, Input, ProvenanceRecord
+from mpisa.primitives.record import ArtefactKind, ExternalReference, Input, ProvenanceRecord
 from mpisa.primitives.state_keys import account_key
 from mpisa.primitives.transaction import Transaction, sign_transaction
 from mpisa.sdk.models import Problem
 from tests.api.conftest import TOKEN
-from tests.api.fake_node import FakeLedger, FakeNode, key_of
+from tests.api.fake_node import FakeChain, FakeLedger, FakeNode, key_of
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -150,6 +153,56 @@ async def test_artefacts_names_and_lineage(ledger: FakeLedger, http: aiohttp.Cli
     assert (name["cid"], name["name"]) == (str(derived), "alice/demo@v1")
     async with http.get("/v1/names/alice/nothing") as answer:
         assert (await problem(answer)).code == "not-found"
+
+
+def publish(ledger: FakeLedger, name: str, nonce: int, **fields: Any) -> Cid:
+    alice, cid = key_of("alice"), Cid.of(name.encode())
+    operation = Publish(ProvenanceRecord(ArtefactKind.MODEL, cid, 5, **fields))
+    expires = ledger.context().time_ms + 60_000
+    transaction = Transaction(ledger.genesis.chain_hash, alice.address, nonce, expires, (operation,))
+    ledger.append([sign_transaction(transaction, alice).raw])
+    return cid
+
+
+async def test_lineage_knows_earlier_versions_external_inputs_and_what_came_after(
+    ledger: FakeLedger, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = ExternalReference("huggingface", "google/bert", "main")
+    first = publish(ledger, "first", 0, inputs=(Input("base-model", "finetune", external=reference),))
+    second = publish(ledger, "second", 1, supersedes=first)
+    made = [publish(ledger, f"made {n}", 2 + n, inputs=(Input("base-model", "quantize", second),)) for n in range(2)]
+    lineage = await (await http.get(f"/v1/artefacts/{second}/lineage")).json()
+    assert [(e["source"], e["target"], e["relation"], e["resolved"]) for e in lineage["edges"][:2]] == [
+        (str(first), str(second), "supersedes", True),
+        ("huggingface:google/bert@main", str(first), "finetune", False),
+    ]
+    assert {(e["source"], e["target"]) for e in lineage["edges"][2:]} == {(str(second), str(cid)) for cid in made}
+    assert {item["cid"] for item in lineage["artefacts"]} == {str(cid) for cid in (first, second, *made)}
+    assert lineage["truncated"] is False
+    monkeypatch.setattr("mpisa.api.artefact_routes.MAX_DERIVED", 1)
+    cut = await (await http.get(f"/v1/artefacts/{second}/lineage")).json()
+    assert (len(cut["edges"]), cut["truncated"]) == (3, True)
+    async with http.get(f"/v1/artefacts/{Cid.of(b'never')}/lineage") as answer:
+        assert (await problem(answer)).code == "not-found"
+
+
+async def test_records_are_decoded_beside_the_loop(
+    node: FakeNode, ledger: FakeLedger, http: aiohttp.ClientSession
+) -> None:
+    cid = publish(ledger, "model", 0)
+    threads: set[int] = set()
+
+    class Watched(FakeChain):
+        def _records(self) -> list[RecordView]:
+            threads.add(threading.get_ident())
+            return super()._records()
+
+    node.chain = Watched(node)
+    for path in ("/v1/artefacts", f"/v1/artefacts/{cid}", f"/v1/artefacts/{cid}/lineage"):
+        async with http.get(path) as answer:
+            assert answer.status == 200
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_upload_download_pins(http: aiohttp.ClientSession) -> None:
