@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias, Union, cast
 
 import msgpack  # type: ignore[import-untyped]
+from msgpack import _cmsgpack  # not its pure Python twin, which gives other reasons: receipts carry them
 
 from mpisa.primitives.errors import Rejection, RejectionReason
 
@@ -65,18 +66,18 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = DEFAULT_MAX_DEPTH) -
 
 
 def _pack(value: Value) -> bytes:
-    return cast(bytes, msgpack.packb(value, use_bin_type=True, buf_size=_PACKER_BUFFER))
+    return cast(bytes, _cmsgpack.Packer(use_bin_type=True, buf_size=_PACKER_BUFFER).pack(value))
 
 
 def _unpack(data: bytes) -> Value:
     try:
         # Unbacked lengths fail here, before `unpackb` would allocate room for what they claim.
-        walker = msgpack.Unpacker(max_buffer_size=len(data) + 1, read_size=1, strict_map_key=True)
+        walker = _cmsgpack.Unpacker(max_buffer_size=len(data) + 1, read_size=1, strict_map_key=True)
         walker.feed(data)
         walker.skip()
         return cast(
             Value,
-            msgpack.unpackb(
+            _cmsgpack.unpackb(
                 data, use_list=False, raw=False, strict_map_key=True, max_ext_len=0, ext_hook=_no_extension
             ),
         )

@@ -1,5 +1,7 @@
 """Canonical MessagePack: one encoding a value, hostile bytes refused cheaply and only ever with a Rejection."""
 
+import subprocess
+import sys
 import tracemalloc
 from enum import IntEnum
 
@@ -236,3 +238,17 @@ def test_readers_name_the_field_what_was_expected_and_what_came() -> None:
         with pytest.raises(Rejection) as refused:
             read()
         assert str(refused.value) == message
+
+
+def test_the_reason_does_not_depend_on_which_of_its_decoders_msgpack_prefers() -> None:
+    program = (
+        "from mpisa.primitives import codec\n"
+        "from mpisa.primitives.errors import Rejection\n"
+        "try: codec.decode(b'\\x91' * 1023, max_bytes=2000)\n"
+        "except Rejection as rejection: print(rejection)\n"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        for environment in ({}, {"MSGPACK_PUREPYTHON": "1"})
+    ]
+    assert {run.stdout for run in said} == {"malformed: truncated: 1023 bytes are no whole value\n"}
