@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mpisa.sdk.models import Event
 
 HEARTBEAT_S: Final = 15.0
+SEND_S: Final = 30.0
+"""How long a client may take nothing of what waits for it: then its place is another's."""
 RECONNECT_MS: Final = 1_000
 
 
@@ -30,8 +33,11 @@ async def events(context: Context, request: web.Request) -> Answer:
             else:
                 data = b": still here\n\n"
             if data:
-                await response.write(data)
-    except ConnectionError:
+                async with asyncio.timeout(SEND_S):
+                    await response.write(data)
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()
         return response
     finally:
         context.feed.forget(listener)

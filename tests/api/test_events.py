@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import aiohttp
 import pytest
@@ -122,3 +123,23 @@ async def test_clients_are_bounded_over_http(server: ApiServer) -> None:
             assert (await answer.json(content_type=None))["code"] == "not-ready"
         for stream in streams:
             stream.close()
+
+
+async def test_a_client_that_takes_nothing_loses_its_place(
+    node: FakeNode, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpisa.api.event_routes.SEND_S", 0.05)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as stalled:
+        stalled.setblocking(False)
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        port = int(server.url.rpartition(":")[2])
+        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(10):
+            await loop.sock_connect(stalled, ("127.0.0.1", port))
+            await loop.sock_sendall(stalled, b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            while "mpisa_event_listeners 1.0" not in await (await session.get("/metrics")).text():
+                pass
+            for _ in range(256):
+                node.events.publish(EventKind.BLOCK, {"text": "x" * (64 << 10)})
+            while "mpisa_event_listeners 0.0" not in await (await session.get("/metrics")).text():
+                pass
