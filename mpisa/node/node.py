@@ -159,6 +159,7 @@ class Node:
     def _attach(self, runtime: Runtime) -> None:
         runtime.links.attach()
         runtime.certificates.attach()
+        runtime.standing.attach()
         if self._setup.own is not None:
             runtime.network.authorities.set_authorities(authority_addresses(self._setup))
         runtime.network.set_peer_observer(self._observe_peer)
@@ -191,6 +192,7 @@ class Node:
             running = [
                 tasks.create_task(runtime.ordering.run(replayed), name="ordering"),
                 tasks.create_task(runtime.certificates.run(), name="certificates"),
+                tasks.create_task(runtime.standing.run(), name="standing"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
             ]

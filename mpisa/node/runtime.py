@@ -37,6 +37,7 @@ from mpisa.node.publishing import MAX_UPLOADS, Publishing
 from mpisa.node.reactions import Reactions
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
+from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
@@ -91,6 +92,7 @@ class Runtime:
     execution: Execution
     reactions: Reactions
     certificates: CertificateKeeper
+    standing: Standing
     ordering: Ordering
     providers: Providers
     publishing: Publishing
@@ -240,6 +242,7 @@ async def assemble(
         network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
     )
     reactions = Reactions(store, submissions, events, certificates)
+    standing = Standing(network, committee, setup.own, peers, lambda: store.certified_height)
     key = None if setup.own is None else setup.keys.certificate
     execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
     ordering = Ordering(
@@ -268,6 +271,7 @@ async def assemble(
         execution,
         reactions,
         certificates,
+        standing,
         ordering,
         providers,
         publishing,

@@ -32,6 +32,11 @@ def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
     status = runtime.engine.status()
     if status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
         reasons.append(f"catching up: at round {status.highest_accepted_round} of {status.highest_known_round}")
+    target = runtime.standing.target
+    if target is None:
+        reasons.append("asking the others how far they are")
+    elif runtime.store.height < target:
+        reasons.append(f"catching up: at height {runtime.store.height} of {target}")
     if status.sitting_out is not None:
         reasons.append(f"sits the epoch out: {status.sitting_out}")
     halted = runtime.submissions.halted()

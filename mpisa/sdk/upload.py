@@ -142,7 +142,7 @@ def _describe(name: str, entry: os.DirEntry[str]) -> Item:
 def link_stays_inside(name: str, target: str) -> bool:
     """Whether a symlink at `name` (a relative path) points below the root, wherever other links of the tree lead.
 
-    ".." may only begin a target, where it climbs real directories: behind a name it would climb from where a link leads.
+    ".." may only begin a target, where it climbs real directories: behind a name it would climb from where that leads.
     """
     if not target or target.startswith("/") or "\0" in target:
         return False
