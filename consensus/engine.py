@@ -104,11 +104,13 @@ class Engine:
         cursor: bytes | None,
         vertices: Iterable[Vertex],
         proposal: events.ProposalRecord | None,
+        lost: str | None = None,
     ) -> "Engine":
         """The engine as it was: the cursor of the last executed block (None before the first), what was persisted.
 
         Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind
-        the cursor again and re-sends the last proposal. Raises Rejection for a cursor or proposal that can't be read,
+        the cursor again and re-sends the last proposal. `lost` says what the store is known to have lost: the
+        authority then sits the epoch out, since it can't know what it signed. Raises Rejection for a cursor or proposal that can't be read,
         StoreDamaged where the vertices don't lead to the cursor's committed window.
         """
         checkpoint = None if cursor is None else decode_cursor(cursor)
@@ -128,6 +130,8 @@ class Engine:
         for node in accepted:
             engine._take_in(node)
         engine._presence.restore(None if last is None else last.round, accepted)
+        if lost is not None and own is not None:
+            engine._presence.absent = lost
         if last is not None and proposal is not None and engine._proposer is not None:
             engine._proposer.restore(last)
             engine._resender.raw = proposal.raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,14 @@ import click
 from mpisa.cli.commands import group
 from mpisa.cli.failures import repairable
 from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
-from mpisa.cli.settings import current
+from mpisa.cli.settings import current, given_passphrase
 from mpisa.primitives.errors import IntegrityError, NotFound, StoreDamaged, UsageError
 
 if TYPE_CHECKING:
     from mpisa.config import PeerEntry
+    from mpisa.node.runtime import Setup
     from mpisa.sdk.models import NodeInfo
+    from storage.blockstore import Damage
 
 
 @group("node", examples=("mpisa node status", "mpisa node run --home ./node"))
@@ -116,64 +120,79 @@ def peers() -> None:
     emit({"peers": [peer.to_dict() for peer in found]}, lambda: table(rows, ("peer id", "authority", "addresses")))
 
 
-def _blocks() -> Path:
-    from mpisa.node.home import Home
+@contextmanager
+def _stopped_node() -> Iterator[Setup]:
+    """The settings of a home whose node doesn't run, held so that none can start meanwhile."""
+    from mpisa.node.home import HomeLock
+    from mpisa.node.runtime import read_setup
 
-    home = Home(current().home_or_default())
-    if not home.config_file.exists():
-        raise NotFound(f"no node in {home.path}", hint="--home names a node's directory (of a devnet: HOME/node1)")
-    return home.blocks
+    home = current().home_or_default()
+    if not (home / "config.toml").exists():
+        raise NotFound(f"no node in {home}", hint="--home names a node's directory (of a devnet: HOME/node1)")
+    setup = read_setup(home, given_passphrase())
+    with HomeLock(setup.home):
+        yield setup
+
+
+def _damages(damages: Iterable[Damage]) -> list[dict[str, object]]:
+    return [{"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason} for d in damages]
 
 
 @node.command("verify", examples=("mpisa node verify --home ./node", "mpisa node verify --home ~/.mpisa/node1 --json"))
 def verify() -> None:
-    """Hash every stored block of a stopped node again. Exit code 5 when something is damaged."""
+    """Read every store of a stopped node whole and hash its blocks again. Exit code 5 when something is damaged."""
+    from mpisa.node.upkeep import check
     from storage.packs import DiskBlockStore
 
-    try:
-        store = DiskBlockStore.open(_blocks())
-    except StoreDamaged as error:
-        raise repairable(error, current().home_or_default()) from None
-    try:
-        total = store.stats().bytes_used
-        with progress("verify", total) as advance:
-            report = store.verify(lambda done: advance(done, total))
-    finally:
-        store.close()
-    damages = [
-        {"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason} for d in report.damages
-    ]
+    with _stopped_node() as setup:
+        findings = check(setup)
+        try:
+            store = DiskBlockStore.open(setup.home.blocks)
+        except StoreDamaged as error:
+            raise repairable(error, setup.home.path) from None
+        try:
+            total = store.stats().bytes_used
+            with progress("verify", total) as advance:
+                report = store.verify(lambda done: advance(done, total))
+        finally:
+            store.close()
     data = {
         "blocks": report.blocks,
         "bytes_hashed": report.bytes_hashed,
         "damaged": report.damaged,
-        "damages": damages,
+        "damages": _damages(report.damages),
+        "stores": [{"store": found.store, "damage": found.damage} for found in findings],
     }
     emit(data, lambda: f"{report.blocks} blocks, {size(report.bytes_hashed)} hashed, {report.damaged} damaged")
+    hint_to_repair = f"mpisa node repair --home {setup.home.path}"
+    if findings:
+        raise IntegrityError("; ".join(f"{found.store}: {found.damage}" for found in findings), hint=hint_to_repair)
     if not report.intact:
         first = report.damages[0]
         raise IntegrityError(
             f"{report.damaged} damaged places, the first in {first.file} at byte {first.offset}: {first.reason}",
-            hint=f"mpisa node repair --home {current().home_or_default()}",
+            hint=hint_to_repair,
         )
+    note("ledger, vertices and pins are whole")
 
 
 @node.command("repair", examples=("mpisa node repair --home ./node",))
 def repair() -> None:
-    """Set damaged places of a stopped node's block store aside and keep the rest; says which blocks to fetch again."""
+    """Mend a stopped node's stores: damage is set aside, never deleted, and what can be made again is made again."""
+    from mpisa.node.upkeep import repair as repair_databases
     from storage.packs import repair_store
 
-    report = repair_store(_blocks())
+    with _stopped_node() as setup:
+        mendings = repair_databases(setup)
+        report = repair_store(setup.home.blocks)
     data = {
         "kept": report.kept,
         "lost": [str(cid) for cid in report.lost],
-        "quarantined": [
-            {"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason}
-            for d in report.quarantined
-        ],
+        "quarantined": _damages(report.quarantined),
+        "stores": [{"store": item.store, "damage": item.damage, "done": item.done} for item in mendings],
     }
-    emit(
-        data, lambda: f"{report.kept} blocks kept, {len(report.lost)} lost, {len(report.quarantined)} places set aside"
-    )
+    lines = [f"{item.store}: {item.done}" for item in mendings]
+    lines.append(f"{report.kept} blocks kept, {len(report.lost)} lost, {len(report.quarantined)} places set aside")
+    emit(data, lambda: "\n".join(lines))
     if report.lost:
         hint("the network may still have them: mpisa blob pin CID, once the node runs")

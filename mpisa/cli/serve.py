@@ -15,6 +15,7 @@ import uvloop
 
 from mpisa.api.server import ApiServer
 from mpisa.cli.failures import repairable
+from mpisa.cli.settings import given_passphrase
 from mpisa.network import libp2p_host
 from mpisa.node.node import Node
 from mpisa.primitives.errors import MpisaError, StoreDamaged
@@ -25,7 +26,7 @@ async def _serve(home: Path, started: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    node = Node.open(home)
+    node = Node.open(home, passphrase=given_passphrase())
     server = ApiServer(node)
     try:
         await node.start()

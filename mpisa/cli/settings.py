@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _KEY = "mpisa.settings"
 DEFAULT_TIMEOUT_S = 60.0
+PASSPHRASE_VARIABLE = "MPISA_PASSPHRASE"  # noqa: S105 - a name, no secret
+
+
+def given_passphrase() -> bytes | None:
+    """What key files are sealed with, from the environment: process arguments would show it to everybody."""
+    text = os.environ.get(PASSPHRASE_VARIABLE)
+    return text.encode() if text else None
 
 
 @dataclass(slots=True)

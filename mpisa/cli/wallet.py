@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,11 +10,10 @@ import click
 from mpisa.cli import names
 from mpisa.cli.commands import group
 from mpisa.cli.render import emit, fields, hint, table
-from mpisa.cli.settings import current
+from mpisa.cli.settings import PASSPHRASE_VARIABLE, current, given_passphrase
 from mpisa.primitives.errors import UsageError
 
 KINDS = ("ed25519", "secp256k1", "ml-dsa-65")
-PASSPHRASE_VARIABLE = "MPISA_PASSPHRASE"  # noqa: S105 - a name, no secret
 _MAX_PASSPHRASE_BYTES = 4096
 
 
@@ -27,9 +25,9 @@ def wallet() -> None:
 def _passphrase(ask: bool) -> bytes | None:
     if not ask:
         return None
-    given = os.environ.get(PASSPHRASE_VARIABLE)
-    if given:
-        return given.encode()
+    given = given_passphrase()
+    if given is not None:
+        return given
     if not sys.stdin.isatty():
         line = sys.stdin.buffer.readline(_MAX_PASSPHRASE_BYTES).rstrip(b"\r\n")
         if not line:

@@ -139,9 +139,7 @@ class ChainStore:
 
     @staticmethod
     def _damage(path: Path, what: str) -> StoreDamaged:
-        return StoreDamaged(
-            f"{path} is damaged: {what}", hint=f"stop the node, remove {path} and start again: it syncs from its peers"
-        )
+        return StoreDamaged(f"{path} is damaged: {what}", hint="run `mpisa node repair`")
 
     @property
     def height(self) -> int:

@@ -4,6 +4,7 @@
     HOME/genesis.json                                    the chain's genesis document, word for word
     HOME/keys/{node,consensus,certificate}.json          0600: libp2p identity, vertices, certificates
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
+    HOME/consensus.lost                                  why this authority sits its epoch out, after a repair
     HOME/peers.json                                      addresses seen before
     HOME/log/node.log                                    rotated
     HOME/node.lock                                       held while a node runs; holds its pid
@@ -81,6 +82,29 @@ class Home:
         return self.path / "peers.json"
 
     @property
+    def loss_file(self) -> Path:
+        return self.path / "consensus.lost"
+
+    def read_loss(self) -> str | None:
+        """Why the vertex store can't say what this authority signed; None when it can."""
+        try:
+            return self.loss_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def write_loss(self, reason: str) -> None:
+        """Durable before anything is repaired: from now on this authority signs no vertex of its epoch."""
+        with self.loss_file.open("w", encoding="utf-8") as stream:
+            stream.write(reason + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @property
     def log_file(self) -> Path:
         return self.path / "log" / "node.log"
 
@@ -131,7 +155,9 @@ class Home:
             raise NotFound(f"{file}: there is no such key file", hint=f"mpisa node init --home {self.path}") from None
         except Rejection as rejection:
             if rejection.reason in (RejectionReason.PASSPHRASE_NEEDED, RejectionReason.WRONG_PASSPHRASE):
-                raise Denied(f"{file}: {rejection.detail}", hint="give the passphrase it was sealed with") from None
+                raise Denied(
+                    f"{file}: {rejection.detail}", hint="set MPISA_PASSPHRASE to the passphrase it was sealed with"
+                ) from None
             raise InvalidConfig(f"{file}: {rejection}", hint="restore the key file from a copy") from None
         if key.kind is not KEY_KINDS[name]:
             raise InvalidConfig(f"{file}: expected a key of kind {KEY_KINDS[name].value}, found {key.kind.value}")

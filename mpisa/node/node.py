@@ -19,9 +19,9 @@ from mpisa.network.ports import PeerId
 from mpisa.node.clock import Clock, SystemClock
 from mpisa.node.events import EventHub
 from mpisa.node.following import follow
-from mpisa.node.home import Home, HomeLock
+from mpisa.node.home import HomeLock
 from mpisa.node.logs import configure_logging
-from mpisa.node.runtime import Runtime, Setup, assemble, authority_addresses, own_index
+from mpisa.node.runtime import Runtime, Setup, assemble, authority_addresses, read_setup
 from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
 from mpisa.node.views import EventKind, WaitFor
 from mpisa.primitives.errors import MpisaError, NotReady, UsageError
@@ -79,13 +79,7 @@ class Node:
         log_to_home: bool = True,
     ) -> Node:
         """Reads settings, genesis and keys; opens nothing yet. Raises InvalidConfig, NotFound or Denied."""
-        place = Home(Path(home))
-        config = place.read_config()
-        text = place.read_genesis_text()
-        genesis = place.read_genesis()
-        keys = place.read_keys(config.role, passphrase)
-        setup = Setup(place, config, genesis, text, keys, own_index(genesis, keys, place))
-        return cls(setup, make_network, clock or SystemClock(), log_to_home)
+        return cls(read_setup(Path(home), passphrase), make_network, clock or SystemClock(), log_to_home)
 
     @property
     def home(self) -> Path:
@@ -161,6 +155,7 @@ class Node:
         runtime.certificates.attach()
         runtime.standing.attach()
         if self._setup.own is not None:
+            runtime.forwarding.attach()
             runtime.network.authorities.set_authorities(authority_addresses(self._setup))
         runtime.network.set_peer_observer(self._observe_peer)
 
@@ -247,7 +242,9 @@ class Node:
     async def submit(
         self, raw: bytes, wait: WaitFor | str = WaitFor.ACCEPTED, timeout_s: float = 30.0
     ) -> TransactionStatus:
-        """Validate, pool, and wait. Raises Rejection, TimedOut (which says what is known), NotReady, DiskFull."""
+        """Validate, pool, and wait. Raises Rejection, TimedOut (which says what is known), NotReady, DiskFull,
+        and Unreachable where this node makes no vertices and no authority took it.
+        """
         try:
             until = WaitFor(wait)
         except ValueError:
@@ -255,7 +252,11 @@ class Node:
             raise UsageError(f"wait: expected one of {known}, got {wait!r}") from None
         if not 0 < timeout_s <= MAX_WAIT_S:
             raise UsageError(f"timeout: expected more than 0 and at most {MAX_WAIT_S:g} seconds, got {timeout_s:g}")
-        return await self._running.submissions.submit(raw, until, timeout_s)
+        runtime = self._running
+        if self._setup.own is None or runtime.engine.status().sitting_out is not None:
+            runtime.submissions.accept(raw)
+            await runtime.forwarding.forward(raw)
+        return await runtime.submissions.submit(raw, until, timeout_s)
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         """From the chain or from this node's pool. Raises NotFound."""

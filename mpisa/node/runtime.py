@@ -28,6 +28,8 @@ from mpisa.node.chain_store import ChainStore
 from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.execution import Execution, SignatureCache
+from mpisa.node.forwarding import Forwarding
+from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
 from mpisa.node.links import Links
 from mpisa.node.mempool import Mempool, MempoolLimits
@@ -47,12 +49,13 @@ from storage.pins import PinStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mpisa.config import NodeConfig
     from mpisa.network.ports import BlockSource, Network
     from mpisa.node.clock import Clock
     from mpisa.node.events import EventHub
-    from mpisa.node.home import Home, NodeKeys
+    from mpisa.node.home import NodeKeys
     from mpisa.primitives.genesis import Genesis
     from storage.blockstore import BlockStore
 
@@ -93,6 +96,7 @@ class Runtime:
     reactions: Reactions
     certificates: CertificateKeeper
     standing: Standing
+    forwarding: Forwarding
     ordering: Ordering
     providers: Providers
     publishing: Publishing
@@ -128,6 +132,16 @@ def own_index(genesis: Genesis, keys: NodeKeys, home: Home) -> AuthorityIndex | 
         f"{home.keys / 'certificate.json'}: the genesis names no validator with this key",
         hint='set role = "follower" in config.toml, or use the keys this validator was registered with',
     )
+
+
+def read_setup(path: Path, passphrase: bytes | None = None) -> Setup:
+    """Settings, genesis and keys of a home; opens no store. Raises InvalidConfig, NotFound or Denied."""
+    place = Home(path)
+    config = place.read_config()
+    text = place.read_genesis_text()
+    genesis = place.read_genesis()
+    keys = place.read_keys(config.role, passphrase)
+    return Setup(place, config, genesis, text, keys, own_index(genesis, keys, place))
 
 
 def network_config(setup: Setup) -> NetworkConfig:
@@ -168,7 +182,7 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     return executor
 
 
-def _recover(
+def recover_engine(
     setup: Setup, committee: Committee, parameters: Parameters, store: ChainStore, vertices: ConsensusStore
 ) -> Engine:
     proposal = vertices.proposal()
@@ -187,6 +201,7 @@ def _recover(
         cursor=cursor,
         vertices=stored,
         proposal=None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
+        lost=setup.home.read_loss(),
     )
 
 
@@ -212,7 +227,7 @@ async def assemble(
     pins = PinStore(setup.home.pins)
     stack.callback(pins.close)
     committee = committee_of(genesis)
-    engine = await loop.run_in_executor(None, _recover, setup, committee, parameters, store, vertices)
+    engine = await loop.run_in_executor(None, recover_engine, setup, committee, parameters, store, vertices)
 
     network = make_network(network_config(setup), LocalBlocks(blocks, _report_damage))
     writer = _threads(stack, 1, "writer")
@@ -243,6 +258,7 @@ async def assemble(
     )
     reactions = Reactions(store, submissions, events, certificates)
     standing = Standing(network, committee, setup.own, peers, lambda: store.certified_height)
+    forwarding = Forwarding(network, peers, submissions.accept)
     key = None if setup.own is None else setup.keys.certificate
     execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
     ordering = Ordering(
@@ -272,6 +288,7 @@ async def assemble(
         reactions,
         certificates,
         standing,
+        forwarding,
         ordering,
         providers,
         publishing,

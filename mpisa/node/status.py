@@ -37,8 +37,6 @@ def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
         reasons.append("asking the others how far they are")
     elif runtime.store.height < target:
         reasons.append(f"catching up: at height {runtime.store.height} of {target}")
-    if status.sitting_out is not None:
-        reasons.append(f"sits the epoch out: {status.sitting_out}")
     halted = runtime.submissions.halted()
     if halted is not None and not reasons:
         reasons.append(str(halted))
@@ -85,6 +83,7 @@ def status_of(
         mempool_bytes=runtime.pool.size,
         caught_up=not engine.catching_up,
         halted=runtime.reactions.halt_reason or engine.halted,
+        sitting_out=engine.sitting_out,
         ready=ready[0],
         not_ready=tuple(ready[1]),
         started_ms=started_ms,

@@ -108,7 +108,7 @@ class Submissions:
 
     async def submit(self, raw: bytes, wait: WaitFor, timeout_s: float) -> TransactionStatus:
         """See Node.submit."""
-        transaction_hash = self._accept(raw)
+        transaction_hash = self.accept(raw)
         status = self._reached(transaction_hash, wait)
         if status is not None:
             return status
@@ -122,7 +122,8 @@ class Submissions:
         finally:
             self._forget(transaction_hash, waiter)
 
-    def _accept(self, raw: bytes) -> bytes:
+    def accept(self, raw: bytes) -> bytes:
+        """Validates a raw transaction into the pool; its hash. Raises Rejection, or why nothing is taken now."""
         halted = self.halted()
         if halted is not None:
             raise halted

@@ -230,6 +230,7 @@ class NodeStatus:
     mempool_bytes: int
     caught_up: bool
     halted: str | None
+    sitting_out: str | None
     ready: bool
     not_ready: tuple[str, ...]
     started_ms: int

@@ -108,6 +108,7 @@ class NodeInfo(Model, frozen=True, kw_only=True):
     authority: str | None = None
     authority_index: int | None = None
     halted: str | None = None
+    sitting_out: str | None = None
     listen: tuple[str, ...] = ()
     not_ready: tuple[str, ...] = ()
 

@@ -419,6 +419,7 @@ class FakeNode:
             mempool_bytes=0,
             caught_up=True,
             halted=None,
+            sitting_out=None,
             ready=True,
             not_ready=(),
             started_ms=GENESIS_TIME_MS,

@@ -10,6 +10,7 @@ import pytest
 
 from mpisa.node.views import TransactionState
 from mpisa.primitives import merkle
+from mpisa.primitives.errors import Unreachable
 from mpisa.primitives.header import header_hash, verify_certificate
 from mpisa.primitives.state_keys import account_key
 from mpisa.primitives.transaction import decode_transaction
@@ -163,6 +164,21 @@ async def test_a_follower_reads_along(tmp_path: Path) -> None:
         root = await cluster.level(status.height)
         assert root == cluster.nodes[4].chain.header(status.height).state_root
         await until(lambda: cluster.nodes[4].ready()[0], "the follower is ready")
+
+
+async def test_a_follower_hands_transactions_to_an_authority(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        add_follower(cluster, 4)
+        await cluster.start(4)
+        await cluster.ready(4)
+        status = await cluster.nodes[4].submit(cluster.transfer(ALICE, 0), "certified")
+        assert status.status is TransactionState.CERTIFIED
+        await cluster.stop(0, 1, 2, 3)
+        with pytest.raises(Unreachable) as refused:
+            await cluster.nodes[4].submit(cluster.transfer(ALICE, 1), "certified")
+        assert refused.value.message == (
+            "this node makes no vertices of its own, and no authority took the transaction"
+        )
 
 
 async def test_events_tell_of_blocks_and_certificates(tmp_path: Path) -> None:
