@@ -110,8 +110,8 @@ class Engine:
 
         Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind
         the cursor again and re-sends the last proposal. `lost` says what the store is known to have lost: the
-        authority then sits the epoch out, since it can't know what it signed. Raises Rejection for a cursor or proposal that can't be read,
-        StoreDamaged where the vertices don't lead to the cursor's committed window.
+        authority then sits the epoch out, since it can't know what it signed. Raises Rejection for a cursor or
+        proposal that can't be read, StoreDamaged where the vertices don't lead to the cursor's committed window.
         """
         checkpoint = None if cursor is None else decode_cursor(cursor)
         engine = cls(
