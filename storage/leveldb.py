@@ -4,6 +4,7 @@ Measured facts that decide this module: without `paranoid_checks` a flipped bit 
 `verify_checksums` a flipped bit in a table is read as a wrong value; after ENOSPC or EIO the handle refuses writes for
 good and must be reopened; closing it while another thread reads crashes the process. So both checks are always on,
 reads and reopening exclude each other, and a broken handle keeps serving reads until there is space to open a new one.
+A flipped bit in the length of a log's record hides all records behind it even so: log_files.py looks for that first.
 """
 
 import os
@@ -18,6 +19,7 @@ import plyvel
 
 from mpisa.primitives.errors import DiskFull, NotReady, StoreBusy, StoreDamaged
 from storage.files import make_directory
+from storage.log_files import find_hidden_damage
 
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 CACHE_BYTES = 8 * 1024 * 1024
@@ -42,8 +44,11 @@ class Database:
             raise StoreDamaged(f"{what} {path}: the file CURRENT is missing", hint=REPAIR_HINT)
         try:
             make_directory(path)
+            hidden = find_hidden_damage(path)
         except OSError as error:
             raise self._full(error) from None
+        if hidden is not None:
+            raise StoreDamaged(f"{what} {path} is damaged: {hidden}", hint=REPAIR_HINT)
         self._db: Any = self._open()
 
     @property
