@@ -1,9 +1,9 @@
 """Certificates that this node lacks, asked for from peers.
 
-A certificate is written without a sync and made from signatures that are sent once: after a power cut or a long
-catch-up some heights below the latest certified one may lack theirs. Whoever has one answers the request
-`certificates`; each is verified against our own header before it is kept. This task sleeps until there is something
-to do.
+A certificate is written without a sync and made from signatures that are sent once: after a power cut, a repair or a
+long catch-up some heights may lack theirs: those below the latest certified one, and after a start all that were
+executed before it. Whoever has one answers the request `certificates`; each is verified against our own header before
+it is kept. This task sleeps until there is something to do.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class CertificateKeeper:
         self._validators = validators
         self._on_added = on_added
         self._gap = asyncio.Event()
+        self._through = 0
 
     def attach(self) -> None:
         """Answers peers from now on."""
@@ -54,7 +55,7 @@ class CertificateKeeper:
 
     def look(self) -> None:
         """Call when something was certified: wakes the task when heights below lack certificates."""
-        if self._store.complete_height < self._store.certified_height:
+        if self._store.complete_height < max(self._store.certified_height, self._through):
             self._gap.set()
 
     async def _answer(self, peer: PeerId, body: bytes) -> bytes:
@@ -66,6 +67,7 @@ class CertificateKeeper:
 
     async def run(self) -> None:
         """Fills gaps until cancelled."""
+        self._through = self._store.height
         self.look()
         while True:
             await self._gap.wait()
@@ -79,16 +81,19 @@ class CertificateKeeper:
     async def _fill(self) -> bool:
         """Whether no gap is left."""
         for info in self._network.peers():
-            missing = self._store.missing_certificates(MAX_HEIGHTS)
-            if not missing:
-                return True
-            try:
-                await self._ask(info.peer_id, missing)
-            except MpisaError as error:
-                log.info("no certificates", peer=info.peer_id, error=str(error))
-        return not self._store.missing_certificates(1)
+            while missing := self._store.missing_certificates(MAX_HEIGHTS, self._through):
+                try:
+                    added = await self._ask(info.peer_id, missing)
+                except MpisaError as error:
+                    log.info("no certificates", peer=info.peer_id, error=str(error))
+                    break
+                if not added:
+                    break
+        return not self._store.missing_certificates(1, self._through)
 
-    async def _ask(self, peer: PeerId, heights: Sequence[int]) -> None:
+    async def _ask(self, peer: PeerId, heights: Sequence[int]) -> int:
+        """How many certificates it had."""
+        added = 0
         answer = await self._network.authorities.request(
             peer, CERTIFICATES, codec.encode(tuple(heights)), timeout=REQUEST_TIMEOUT_S
         )
@@ -102,7 +107,9 @@ class CertificateKeeper:
                 )
                 verify_certificate(self._store.header(height), certificate, self._validators)
                 if self._store.add_certificate(height, certificate):
+                    added += 1
                     self._on_added(height)
+        return added
 
 
 def _read_heights(body: bytes) -> list[int]:

@@ -205,10 +205,10 @@ class ChainStore:
         """The height up to which every certificate is here."""
         return self._complete
 
-    def missing_certificates(self, limit: int) -> list[int]:
-        """Heights below the latest certified one without a certificate of their own, lowest first."""
+    def missing_certificates(self, limit: int, through: int = 0) -> list[int]:
+        """Heights up to the latest certified one, or `through`, without a certificate of their own, lowest first."""
         missing: list[int] = []
-        for height in range(self._complete + 1, self._certified):
+        for height in range(self._complete + 1, max(self._certified, through) + 1):
             if len(missing) == limit:
                 break
             if self._db.get(_CERTIFICATE + _number(height)) is None:
@@ -297,8 +297,11 @@ class ChainStore:
         """The state map as it would be after these changes; the store stays as it is."""
         return merkle.update(self._roots[self._height], changes)
 
-    def commit(self, block: ExecutedBlock, root: merkle.MapNode | None) -> None:
-        """Makes a chain block durable, all of it or nothing. Raises DiskFull, then nothing has changed."""
+    def commit(self, block: ExecutedBlock, root: merkle.MapNode | None, *, sync: bool = True) -> None:
+        """Makes a chain block durable, all of it or nothing. Raises DiskFull, then nothing has changed.
+
+        Without `sync` it is durable once a later synced one is: for blocks that can be executed again, and unsigned.
+        """
         header = block.header
         assert header.height == self._height + 1, "chain blocks are committed in order"
         assert merkle.root_hash(root) == header.state_root, "the map given is the one of the header"
@@ -306,7 +309,7 @@ class ChainStore:
         batch = self._batch(block, undo)
         self._undo[header.height] = undo  # first: a reader of the old height then never sees a new value
         try:
-            self._db.write(batch, sync=True)
+            self._db.write(batch, sync=sync)
         except BaseException:
             del self._undo[header.height]
             raise

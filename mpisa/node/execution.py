@@ -101,7 +101,19 @@ class Execution:
         """The event of a height executed before: after a restart, for heights without a certificate."""
         return self._sign(height)
 
+    def execute_again(self, commit: CommittedSubDag, *, sync: bool) -> Header:
+        """The header of the chain block that this commit closes, executed from the own store; blocks, signs nothing.
+
+        Without `sync` a power cut may take the latest blocks, and then the same commits come again. Raises DiskFull.
+        """
+        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
+        return self._make(commit, payloads, sync=sync).header
+
     def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes]) -> Outcome:
+        block = self._make(commit, payloads, sync=True)
+        return Outcome(block, self._sign(block.header.height))
+
+    def _make(self, commit: CommittedSubDag, payloads: Sequence[bytes], *, sync: bool) -> ExecutedBlock:
         assert commit.block is not None
         height = commit.block.height
         previous = self._store.header(height - 1)
@@ -111,8 +123,8 @@ class Execution:
         header = self._header(commit, previous, result, merkle.root_hash(root))
         links = _lineage_links(result)
         block = ExecutedBlock(header, result.transactions, result.receipts, result.changes, links, commit.cursor)
-        self._store.commit(block, root)
-        return Outcome(block, self._sign(height))
+        self._store.commit(block, root, sync=sync)
+        return block
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
         assert commit.block is not None

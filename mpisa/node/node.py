@@ -135,7 +135,15 @@ class Node:
                 if self._log_to_home:
                     configure_logging(self._setup.config.log, self._setup.home.log_file)
                 parameters = Parameters().with_agreed(dict(self._setup.genesis.parameters.consensus))
-                runtime = await assemble(stack, self._setup, self._make_network, self._events, self._clock, parameters)
+                runtime = await assemble(
+                    stack,
+                    self._setup,
+                    self._make_network,
+                    self._events,
+                    self._clock,
+                    parameters,
+                    self._stopping.is_set,
+                )
                 self._attach(runtime)
                 await stack.enter_async_context(runtime.network)
                 self._runtime = runtime
@@ -181,7 +189,8 @@ class Node:
     async def _run_group(
         self, runtime: Runtime, started: asyncio.Future[None], announcements: GossipSubscription
     ) -> None:
-        replayed = [runtime.execution.again(height) for height in runtime.store.uncertified()]
+        uncertified = runtime.store.uncertified()[-runtime.parameters.certifier_window :]
+        replayed = [runtime.execution.again(height) for height in uncertified]
         await runtime.network.discovery.provide_many([pin.cid for pin in runtime.blobs.pins()])
         async with asyncio.TaskGroup() as tasks:
             running = [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from consensus.dag.committee import Authority, Committee
-from consensus.dag.vertex import decode_vertex
+from consensus.dag.vertex import Vertex, decode_vertex
 from consensus.engine import Engine
 from consensus.events import ProposalRecord
 from consensus.order.checkpoint import decode_cursor
@@ -37,6 +37,8 @@ from mpisa.node.ordering import Ordering
 from mpisa.node.providers import Providers
 from mpisa.node.publishing import MAX_UPLOADS, Publishing
 from mpisa.node.reactions import Reactions
+from mpisa.node.rebuild import Chain as RebuiltChain
+from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
 from mpisa.node.standing import Standing
@@ -48,7 +50,7 @@ from storage.packs import DiskBlockStore
 from storage.pins import PinStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mpisa.config import NodeConfig
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
 
 BLOB_THREADS = 4
 EPOCH = Epoch(0)
+MAX_RECOVERED_ROUNDS = 2_048
+"""Rounds above the ledger's GC round that the engine is given at the start."""
 
 log = structlog.get_logger(__name__)
 
@@ -182,13 +186,23 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     return executor
 
 
+def _stored(vertices: ConsensusStore, lowest: int, parameters: Parameters) -> Iterator[Vertex]:
+    """What the engine begins with; vertices were verified before they were kept. Where the ledger couldn't be brought
+    near the latest of them, something is missing in between: those far above come again from the peers.
+    """
+    for raw in vertices.all_from(lowest):
+        vertex = decode_vertex(raw, parameters)
+        if vertex.round > lowest + MAX_RECOVERED_ROUNDS:
+            return
+        yield vertex
+
+
 def recover_engine(
     setup: Setup, committee: Committee, parameters: Parameters, store: ChainStore, vertices: ConsensusStore
 ) -> Engine:
     proposal = vertices.proposal()
     cursor = store.cursor
     lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
-    stored = (decode_vertex(raw, parameters) for raw in vertices.all_from(lowest))  # verified before they were kept
     return Engine.recover(
         parameters,
         committee,
@@ -199,7 +213,7 @@ def recover_engine(
         None if setup.own is None else setup.keys.consensus,
         anchor_time_ms=setup.genesis.time_ms,
         cursor=cursor,
-        vertices=stored,
+        vertices=_stored(vertices, lowest, parameters),
         proposal=None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
         lost=setup.home.read_loss(),
     )
@@ -212,8 +226,11 @@ async def assemble(
     events: EventHub,
     clock: Clock,
     parameters: Parameters,
+    stopping: Callable[[], bool],
 ) -> Runtime:
-    """Opens the stores, recovers the engine and wires the parts; the network isn't started yet."""
+    """Opens the stores, rebuilds the ledger where it is far behind the vertices, recovers the engine and wires the
+    parts; the network isn't started yet.
+    """
     genesis, limits = setup.genesis, setup.config.limits
     loop = asyncio.get_running_loop()
     store = await loop.run_in_executor(
@@ -227,15 +244,19 @@ async def assemble(
     pins = PinStore(setup.home.pins)
     stack.callback(pins.close)
     committee = committee_of(genesis)
+    writer = _threads(stack, 1, "writer")
+    signatures = SignatureCache()
+    key = None if setup.own is None else setup.keys.certificate
+    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
+    rebuild = Rebuild(RebuiltChain(genesis, committee, parameters, EPOCH), store, vertices, execution)
+    await loop.run_in_executor(writer, rebuild.run, stopping)
     engine = await loop.run_in_executor(None, recover_engine, setup, committee, parameters, store, vertices)
 
     network = make_network(network_config(setup), LocalBlocks(blocks, _report_damage))
-    writer = _threads(stack, 1, "writer")
     verifier = _threads(stack, 1, "verifier")
     blob_threads = _threads(stack, BLOB_THREADS, "blobs")
     uploads = _threads(stack, MAX_UPLOADS, "uploads")
 
-    signatures = SignatureCache()
     inbox = Inbox()
     pool = Mempool(
         MempoolLimits(
@@ -259,8 +280,6 @@ async def assemble(
     reactions = Reactions(store, submissions, events, certificates)
     standing = Standing(network, committee, setup.own, peers, lambda: store.certified_height)
     forwarding = Forwarding(network, peers, submissions.accept)
-    key = None if setup.own is None else setup.keys.certificate
-    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
     ordering = Ordering(
         engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes
     )

@@ -1,0 +1,46 @@
+"""Rebuilds the ledger of a home from its vertices, as a node does while it starts; prints each height reached.
+
+Run as a program: HOME PAGE_ROUNDS.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from consensus.parameters import Parameters
+from mpisa.node.chain_store import ChainStore
+from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.execution import Execution, SignatureCache
+from mpisa.node.rebuild import Chain, Rebuild
+from mpisa.node.runtime import EPOCH, committee_of, read_setup
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
+
+
+def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> int:
+    """How many chain blocks were executed; `progress` gets the height after each page and says whether to stop."""
+    setup = read_setup(home)
+    genesis = setup.genesis
+    store = ChainStore.open(setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash)
+    vertices = ConsensusStore(setup.home.consensus)
+    parameters = Parameters().with_agreed(dict(genesis.parameters.consensus))
+    try:
+        with ThreadPoolExecutor(1) as writer:
+            execution = Execution(store, genesis.validator_set.hash, None, writer, SignatureCache())
+            chain = Chain(genesis, committee_of(genesis), parameters, EPOCH)
+            work = Rebuild(chain, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
+            return work.run(lambda: progress(store.height))
+    finally:
+        store.close()
+        vertices.close()
+
+
+def _print(height: int) -> bool:
+    print(height, flush=True)
+    return False
+
+
+if __name__ == "__main__":
+    rebuild(Path(sys.argv[1]), int(sys.argv[2]), _print)
