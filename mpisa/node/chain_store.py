@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mpisa.node.database import Change
 
 RECENT_HEIGHTS = 128
-MAX_BODY_BYTES = 64 << 20
-MAX_UNDO_BYTES = 64 << 20
 STORE_VERSION = b"1"
 
 _HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
@@ -239,7 +237,7 @@ class ChainStore:
         raw = self._db.get(kind + _number(height)) if 0 <= height < 1 << 63 else None
         if raw is None:
             raise NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
-        items = codec.expect_tuple(codec.decode(raw, max_bytes=MAX_BODY_BYTES), "chain block")
+        items = codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "chain block")
         return tuple(codec.expect_bytes(item, "chain block item") for item in items)
 
     def place(self, transaction_hash: bytes) -> TransactionPlace | None:
@@ -373,7 +371,7 @@ def _encode_undo(undo: Mapping[bytes, bytes | None]) -> bytes:
 def _decode_undo(raw: bytes) -> dict[bytes, bytes | None]:
     try:
         undo: dict[bytes, bytes | None] = {}
-        for item in codec.expect_tuple(codec.decode(raw, max_bytes=MAX_UNDO_BYTES), "undo"):
+        for item in codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "undo"):
             key, value = codec.expect_tuple(item, "undo entry", length=2)
             undo[codec.expect_bytes(key, "undo key")] = (
                 None if value is None else codec.expect_bytes(value, "undo value")
