@@ -178,7 +178,8 @@ class Database:
     def _full(self, error: OSError) -> DiskFull:
         return DiskFull(
             f"can't write to {self._what} {self.path}: {_text(error)}",
-            hint="free space on this disk (or check it for faults); writes resume by themselves, reads go on meanwhile",
+            hint=f"free {PROBE_BYTES >> 20} MiB on this disk (or check it for faults); "
+            "writes resume by themselves, reads go on meanwhile",
         )
 
 
