@@ -31,10 +31,11 @@ from mpisa.network.peer_id import peer_id_of
 from mpisa.node.home import Home, NodeKeys, init_home
 from mpisa.primitives import digest
 from mpisa.primitives.errors import InvalidConfig, Rejection
-from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.key_file import decode_key_file, encode_key_file
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
+from mpisa.primitives.validator_record import ValidatorRecord
 
 GENESIS = "genesis.json"
 PORTS_PER_NODE = 3
@@ -166,7 +167,7 @@ def _make_genesis(plan: Plan, members: tuple[_Member, ...], accounts: tuple[_Acc
         assert member.keys.consensus is not None
         assert member.keys.certificate is not None
         validators.append(
-            GenesisValidator(
+            ValidatorRecord(
                 name=member.name,
                 address=member.keys.certificate.public_key.address,
                 power=1,

@@ -10,7 +10,7 @@ Nothing in the bytes makes this raise: what does is a damaged state (IntegrityEr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mpisa.ledger.accounts import (
@@ -23,6 +23,7 @@ from mpisa.ledger.accounts import (
     validate_nonce,
 )
 from mpisa.ledger.names import apply_set_name
+from mpisa.ledger.offences import Offence
 from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.payload import decode_payload
 from mpisa.ledger.provenance import apply_publish
@@ -35,6 +36,7 @@ from mpisa.primitives.keys import PublicKey
 from mpisa.primitives.operations import Faucet, Operation, Publish, RotateKey, SetName, Transfer
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.transaction import SignedTransaction, Transaction, decode_transaction, raw_hash
+from mpisa.primitives.validator_record import ValidatorRecord
 
 __all__ = [
     "BlockContext",
@@ -60,12 +62,14 @@ TransactionDecoder: TypeAlias = Callable[[bytes], SignedTransaction]
 class BlockResult:
     """What a chain block does: changes ascending by key (None removes), and `receipts[i]` for `transactions[i]`.
 
-    Receipts of payloads that couldn't be decoded follow behind those of the transactions.
+    Receipts of payloads that couldn't be decoded follow behind those of the transactions. With `next_validators` it is
+    its epoch's last block: they are the set of the next epoch, ascending by address, which `changes` already hold.
     """
 
     changes: tuple[Change, ...]
     transactions: tuple[bytes, ...]
     receipts: tuple[Receipt, ...]
+    next_validators: tuple[ValidatorRecord, ...] | None = None
 
 
 def verify_signature(signed: SignedTransaction, key: PublicKey) -> bool:
@@ -80,6 +84,7 @@ def execute_block(
     *,
     signature_ok: SignatureCheck | None = None,
     decode: TransactionDecoder = decode_transaction,
+    offences: tuple[Offence, ...] = (),
 ) -> BlockResult:
     """Execute raw transactions in order on top of `view`. Raises IntegrityError for a damaged state only."""
     rules = Rules(context, read_parameters(view))
@@ -96,6 +101,7 @@ def execute_payloads(
     *,
     signature_ok: SignatureCheck | None = None,
     decode: TransactionDecoder = decode_transaction,
+    offences: tuple[Offence, ...] = (),
 ) -> BlockResult:
     """Execute the payloads of a chain block's vertices in order; one that can't be decoded gives a receipt only."""
     raws: list[bytes] = []
@@ -105,8 +111,8 @@ def execute_payloads(
             raws.extend(decode_payload(payload))
         except Rejection as rejection:
             refused.append(_rejected(tagged("payload", payload), rejection))
-    result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode)
-    return BlockResult(result.changes, result.transactions, (*result.receipts, *refused))
+    result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode, offences=offences)
+    return replace(result, receipts=(*result.receipts, *refused))
 
 
 def validate_authentic(

@@ -7,15 +7,15 @@ from typing import Final
 from mpisa.ledger.state import StateView, damaged
 from mpisa.primitives import codec
 from mpisa.primitives.errors import IntegrityError, Rejection
-from mpisa.primitives.genesis import MAX_VALIDATORS, GenesisValidator
-from mpisa.primitives.header import Validator, ValidatorSet
+from mpisa.primitives.header import MAX_VALIDATORS, Validator, ValidatorSet
 from mpisa.primitives.identifiers import Address, format_address
 from mpisa.primitives.state_keys import validator_key, validators_key
+from mpisa.primitives.validator_record import ValidatorRecord
 
 MAX_ADDRESS_LIST_BYTES: Final = 16_384
 
 
-def read_validators(view: StateView) -> tuple[GenesisValidator, ...]:
+def read_validators(view: StateView) -> tuple[ValidatorRecord, ...]:
     """The validators, ascending by address: the order of authority indices. Raises IntegrityError."""
     data = view.get(validators_key())
     if data is None:
@@ -36,11 +36,11 @@ def read_validator_set(view: StateView) -> ValidatorSet:
     return ValidatorSet(tuple(Validator(item.address, item.power) for item in read_validators(view)))
 
 
-def _read_validator(view: StateView, address: Address) -> GenesisValidator:
+def _read_validator(view: StateView, address: Address) -> ValidatorRecord:
     data = view.get(validator_key(address))
     if data is None:
         raise IntegrityError(
             f"the state is damaged: it holds no entry for validator {format_address(address)}",
             hint="stop the node and run `mpisa node repair`",
         )
-    return GenesisValidator.decode(address, data)
+    return ValidatorRecord.decode(data)

@@ -33,6 +33,7 @@ from mpisa.primitives.identifiers import (
     validate_owner,
 )
 from mpisa.primitives.keys import PublicKey
+from mpisa.primitives.validator_record import ValidatorRecord
 
 MAX_GENESIS_BYTES: Final = 4 << 20
 MAX_VALIDATORS: Final = 256
@@ -42,10 +43,7 @@ MAX_CONSENSUS_PARAMETERS: Final = 64
 MAX_PARAMETERS_BYTES: Final = 65_536
 MAX_HANDLES_PER_ACCOUNT: Final = 65_535
 MAX_NAME_LENGTH: Final = 64
-MAX_PEER_ID_LENGTH: Final = 128
-MAX_PROOF_BYTES: Final = 4_096
 MAX_U64: Final = (1 << 64) - 1
-MAX_POWER: Final = (1 << 56) - 1
 GENESIS_VERSION: Final = 1
 
 Document: TypeAlias = dict[str, Any]
@@ -148,78 +146,6 @@ class ChainParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class GenesisValidator:
-    """A validator: `address` is that of its secp256k1 certificate key, `consensus_key` its Ed25519 key (32 bytes).
-
-    `proof` may carry its proof of possession of both keys.
-    """
-
-    name: str
-    address: Address
-    power: int
-    consensus_key: bytes
-    peer_id: str
-    proof: bytes = b""
-
-    def validate(self, where: str) -> None:
-        """Raise Rejection(BAD_GENESIS) unless every field is in bounds."""
-        check_text(self.name, f"{where}.name", MAX_NAME_LENGTH)
-        check_int(self.power, f"{where}.power", 1, MAX_POWER)
-        check_text(self.peer_id, f"{where}.peer_id", MAX_PEER_ID_LENGTH)
-        for name, data, low, high in (
-            ("address", self.address, 20, 20),
-            ("consensus_key", self.consensus_key, 32, 32),
-            ("proof", self.proof, 0, MAX_PROOF_BYTES),
-        ):
-            if not low <= len(data) <= high:
-                raise bad_genesis(f"{where}.{name}: expected {low} to {high} bytes, got {len(data)}")
-
-    def encode(self) -> bytes:
-        """The state value under validator_key(address)."""
-        return codec.encode((self.name, self.power, self.consensus_key, self.peer_id, self.proof))
-
-    @classmethod
-    def decode(cls, address: Address, data: bytes) -> GenesisValidator:
-        """The inverse of encode; raises Rejection."""
-        value = codec.decode(data, max_bytes=2 * MAX_PROOF_BYTES)
-        name, power, consensus_key, peer_id, proof = codec.expect_tuple(value, "validator", length=5)
-        validator = cls(
-            name=codec.expect_str(name, "validator.name"),
-            address=address,
-            power=codec.expect_int(power, "validator.power"),
-            consensus_key=codec.expect_bytes(consensus_key, "validator.consensus_key"),
-            peer_id=codec.expect_str(peer_id, "validator.peer_id"),
-            proof=codec.expect_bytes(proof, "validator.proof"),
-        )
-        validator.validate("validator")
-        return validator
-
-    def to_document(self) -> Document:
-        """The JSON form."""
-        return {
-            "name": self.name,
-            "address": format_address(self.address),
-            "power": self.power,
-            "consensus_key": self.consensus_key.hex(),
-            "peer_id": self.peer_id,
-            "proof": self.proof.hex(),
-        }
-
-    @classmethod
-    def from_document(cls, document: Any, where: str) -> GenesisValidator:
-        """The inverse of to_document; raises Rejection(BAD_GENESIS)."""
-        items = read_object(document, where, [field.name for field in fields(cls)])
-        return cls(
-            name=check_text(items["name"], f"{where}.name", MAX_NAME_LENGTH),
-            address=read_address(items["address"], f"{where}.address"),
-            power=check_int(items["power"], f"{where}.power", 1, MAX_POWER),
-            consensus_key=read_hex(items["consensus_key"], f"{where}.consensus_key"),
-            peer_id=check_text(items["peer_id"], f"{where}.peer_id", MAX_PEER_ID_LENGTH),
-            proof=read_hex(items["proof"], f"{where}.proof"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class GenesisAccount:
     """A balance at height 0; with `public_key` the account need not show its key in its first transaction."""
 
@@ -262,7 +188,7 @@ class Genesis:
     chain_id: str
     time_ms: int
     parameters: ChainParameters
-    validators: tuple[GenesisValidator, ...]
+    validators: tuple[ValidatorRecord, ...]
     accounts: tuple[GenesisAccount, ...] = ()
 
     @property
@@ -296,6 +222,7 @@ class Genesis:
         check_distinct([item.name for item in self.validators], "validators.name")
         check_distinct([item.consensus_key for item in self.validators], "validators.consensus_key")
         check_distinct([item.peer_id for item in self.validators], "validators.peer_id")
+        check_distinct([item.operator for item in self.validators], "validators.operator")
         check_int(sum(item.power for item in self.validators), "total power", 1, MAX_U64)
 
     def to_document(self) -> Document:
@@ -323,7 +250,7 @@ class Genesis:
             time_ms=check_int(items["time_ms"], "time_ms", 0, MAX_U64),
             parameters=ChainParameters.from_document(items["parameters"]),
             validators=tuple(
-                GenesisValidator.from_document(item, f"validators[{place}]") for place, item in enumerate(validators)
+                ValidatorRecord.from_document(item, f"validators[{place}]") for place, item in enumerate(validators)
             ),
             accounts=tuple(
                 GenesisAccount.from_document(item, f"accounts[{place}]") for place, item in enumerate(accounts)

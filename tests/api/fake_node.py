@@ -42,7 +42,7 @@ from mpisa.primitives.account import Account
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.digest import sha256, tagged
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, TimedOut
-from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, make_certificate, sign_header
 from mpisa.primitives.identifiers import Address, ArtefactName
@@ -51,6 +51,7 @@ from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, record_prefix
 from mpisa.primitives.transaction import decode_transaction
+from mpisa.primitives.validator_record import ValidatorRecord
 from storage.blockstore import MemoryBlockStore
 from storage.car import export_car
 from storage.importer import ImportResult, import_stream, import_tar
@@ -76,7 +77,7 @@ def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]
         certificate = key_of(f"certificate {number}", KeyKind.SECP256K1)
         keys[bytes(certificate.address)] = certificate
         members.append(
-            GenesisValidator(
+            ValidatorRecord(
                 name=f"node{number + 1}",
                 address=certificate.address,
                 power=1,

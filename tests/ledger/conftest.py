@@ -8,7 +8,7 @@ from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import BlockContext, BlockResult, execute_block
 from mpisa.primitives.account import Account, NameEntry, OwnerEntry
 from mpisa.primitives.cid import DAG_PB, Cid
-from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_state
 from mpisa.primitives.identifiers import ArtefactName
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
@@ -16,6 +16,7 @@ from mpisa.primitives.operations import Operation
 from mpisa.primitives.record import ArtefactKind, ProvenanceRecord, StoredRecord
 from mpisa.primitives.state_keys import account_key, name_key, owner_key, record_key
 from mpisa.primitives.transaction import SignedTransaction, Transaction, sign_transaction
+from mpisa.primitives.validator_record import ValidatorRecord
 
 BALANCE = 1_000_000
 START_MS = 1_700_000_000_000
@@ -28,7 +29,7 @@ def make_key(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
 
 def make_genesis(parameters: ChainParameters, keys: list[PrivateKey]) -> Genesis:
     certificate_key = make_key("validator", KeyKind.SECP256K1)
-    validator = GenesisValidator(
+    validator = ValidatorRecord(
         name="v1",
         address=certificate_key.address,
         power=10,

@@ -10,9 +10,10 @@ from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.validators import read_validator_set, read_validators
 from mpisa.primitives import digest, merkle
 from mpisa.primitives.errors import IntegrityError, Rejection
-from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.state_keys import validator_key
+from mpisa.primitives.validator_record import ValidatorRecord
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_names_that_have_no_bytes_or_move_the_cursor_are_refused(genesis, text):
 
 def test_order_and_uniqueness_are_required(genesis):
     first = genesis.validators[0]
-    twin = GenesisValidator("v2", first.address, 1, bytes(32), "p2")
+    twin = ValidatorRecord("v2", first.address, 1, bytes(32), "p2")
     with pytest.raises(Rejection, match=r"^bad-genesis: genesis: validators: expected ascending order, each once$"):
         genesis_state(replace(genesis, validators=(first, twin)))
     with pytest.raises(Rejection, match=r"^bad-genesis: genesis: accounts: expected ascending order, each once$"):

@@ -15,11 +15,12 @@ from mpisa.network.peer_id import peer_id_of
 from mpisa.node.home import NodeKeys, init_home
 from mpisa.node.node import Node
 from mpisa.primitives.digest import sha256
-from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount, GenesisValidator
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.identifiers import Address
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 from mpisa.primitives.operations import Operation, Transfer
 from mpisa.primitives.transaction import Transaction, sign_transaction
+from mpisa.primitives.validator_record import ValidatorRecord
 
 DEADLINE_S = 30.0
 BALANCE = 1_000_000
@@ -56,7 +57,7 @@ def make_genesis(keys: list[NodeKeys], accounts: list[PrivateKey]) -> Genesis:
         assert item.consensus is not None
         assert item.certificate is not None
         validators.append(
-            GenesisValidator(
+            ValidatorRecord(
                 f"node{number + 1}",
                 item.certificate.public_key.address,
                 1,
