@@ -65,6 +65,18 @@ class ExecutedBlock:
     cursor: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StateUpdate:
+    """The state map with a block's changes, computed and not yet committed."""
+
+    node: merkle.MapNode | None
+
+    @property
+    def root(self) -> bytes:
+        """What the header names as its state root."""
+        return merkle.root_hash(self.node)
+
+
 def _number(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
@@ -261,8 +273,11 @@ class ChainStore:
             later += 1
         return self.get(key)
 
-    def map_at(self, height: int) -> merkle.MapNode | None:
-        """The state map after a recent chain block. Raises NotFound as value_at."""
+    def prove(self, key: bytes, height: int) -> merkle.MapProof:
+        """What the state map of a recent height holds under the key. Raises NotFound as value_at."""
+        return merkle.prove(self._map_at(height), key)
+
+    def _map_at(self, height: int) -> merkle.MapNode | None:
         self._require_recent(height)
         known = min(known for known in list(self._roots) if known >= height)
         node = self._roots[known]
@@ -291,18 +306,18 @@ class ChainStore:
         prefix = _DERIVED + len(cid).to_bytes(2, "big") + cid
         return [key[len(prefix) :] for key, _ in self._db.range(prefix, prefix_end(prefix), limit=limit)]
 
-    def preview_root(self, changes: Iterable[tuple[bytes, bytes | None]]) -> merkle.MapNode | None:
+    def preview(self, changes: Iterable[tuple[bytes, bytes | None]]) -> StateUpdate:
         """The state map as it would be after these changes; the store stays as it is."""
-        return merkle.update(self._roots[self._height], changes)
+        return StateUpdate(merkle.update(self._roots[self._height], changes))
 
-    def commit(self, block: ExecutedBlock, root: merkle.MapNode | None, *, sync: bool = True) -> None:
+    def commit(self, block: ExecutedBlock, update: StateUpdate, *, sync: bool = True) -> None:
         """Makes a chain block durable, all of it or nothing. Raises DiskFull, then nothing has changed.
 
         Without `sync` it is durable once a later synced one is: for blocks that can be executed again, and unsigned.
         """
         header = block.header
         assert header.height == self._height + 1, "chain blocks are committed in order"
-        assert merkle.root_hash(root) == header.state_root, "the map given is the one of the header"
+        assert update.root == header.state_root, "the map given is the one of the header"
         undo = {key: self.get(key) for key, _ in block.changes}
         batch = self._batch(block, undo)
         self._undo[header.height] = undo  # first: a reader of the old height then never sees a new value
@@ -311,7 +326,7 @@ class ChainStore:
         except BaseException:
             del self._undo[header.height]
             raise
-        self._roots[header.height] = root
+        self._roots[header.height] = update.node
         self._remember(header.height, header)
         self._height = header.height
         self._undo.pop(header.height - RECENT_HEIGHTS, None)

@@ -18,7 +18,6 @@ from mpisa.node.views import (
     StateProof,
     TransactionStatus,
 )
-from mpisa.primitives import merkle
 from mpisa.primitives.account import Account, NameEntry
 from mpisa.primitives.errors import NotFound, UsageError
 from mpisa.primitives.record import StoredRecord
@@ -138,7 +137,7 @@ class Chain:
                 hint=f"the latest certified one is {self._store.certified_height}",
             )
         value = self._store.value_at(key, at)
-        proof = merkle.prove(self._store.map_at(at), key)
+        proof = self._store.prove(key, at)
         return StateProof(header, certificate, self._validators, key, value, proof)
 
     def records(self, cursor: bytes | None = None, limit: int = 100) -> RecordPage:

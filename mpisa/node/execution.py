@@ -119,11 +119,11 @@ class Execution:
         previous = self._store.header(height - 1)
         context = BlockContext(previous.chain_hash, height, commit.time_ms, commit.epoch)
         result = execute_payloads(self._store, payloads, context, signature_ok=self._signatures.check)
-        root = self._store.preview_root(result.changes)
-        header = self._header(commit, previous, result, merkle.root_hash(root))
+        update = self._store.preview(result.changes)
+        header = self._header(commit, previous, result, update.root)
         links = _lineage_links(result)
         block = ExecutedBlock(header, result.transactions, result.receipts, result.changes, links, commit.cursor)
-        self._store.commit(block, root, sync=sync)
+        self._store.commit(block, update, sync=sync)
         return block
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
