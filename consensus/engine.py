@@ -22,7 +22,7 @@ from consensus.journal import Journal
 from consensus.order.certifier import Certified as CertifiedHeight
 from consensus.order.certifier import Certifier
 from consensus.order.checkpoint import Checkpoint, decode_cursor, first_checkpoint
-from consensus.order.leader import schedule_for
+from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer
 from consensus.pacemaker import Pacemaker
 from consensus.parameters import Parameters
@@ -60,16 +60,16 @@ class Engine:
         assert (own is None) == (key is None), "an authority has a key, a follower has none"
         at = first_checkpoint(epoch, anchor_time_ms) if checkpoint is None else checkpoint
         genesis = genesis_refs(anchor, len(committee))
-        schedule = schedule_for(committee, chain_hash, anchor, parameters.leaders_per_round)
+        rota = Rota(parameters, committee, chain_hash, anchor, at)
         self._parameters = parameters
         self._committee = committee
         self._own = own
         self._graph = Graph(committee)
         self._graph.prune(at.gc_round(parameters.gc_depth))
         self._admission = Admission(parameters, committee, self._graph, genesis, own)
-        self._sequencer = Sequencer(parameters, committee, schedule, self._graph, at)
+        self._sequencer = Sequencer(parameters, committee, rota, self._graph, at)
         self._clock = ThresholdClock(committee, self._graph, 0)
-        self._pacemaker = Pacemaker(parameters, schedule, self._graph, self._sequencer.committer, own)
+        self._pacemaker = Pacemaker(parameters, self._graph, self._sequencer.committer, own)
         self._proposer = (
             None
             if own is None or key is None

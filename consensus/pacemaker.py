@@ -11,7 +11,6 @@ from collections.abc import Set
 
 from consensus.dag.graph import Graph
 from consensus.order.committer import Committer
-from consensus.order.leader import LeaderSchedule
 from consensus.parameters import WAVE_ROUNDS, Parameters
 from mpisa.primitives.identifiers import AuthorityIndex
 
@@ -19,18 +18,16 @@ from mpisa.primitives.identifiers import AuthorityIndex
 class Pacemaker:
     """Suspects, and how long to be patient."""
 
-    __slots__ = ("_committer", "_graph", "_own", "_parameters", "_schedule", "_since_commit", "suspects")
+    __slots__ = ("_committer", "_graph", "_own", "_parameters", "_since_commit", "suspects")
 
     def __init__(
         self,
         parameters: Parameters,
-        schedule: LeaderSchedule,
         graph: Graph,
         committer: Committer,
         own: AuthorityIndex | None,
     ) -> None:
         self._parameters = parameters
-        self._schedule = schedule
         self._graph = graph
         self._committer = committer
         self._own = own
@@ -74,7 +71,7 @@ class Pacemaker:
 
     def _is_complete(self, target: int, equivocators: Set[int]) -> bool:
         below = target - 1
-        for leader in self._schedule.leaders(below) if below > 0 else ():
+        for leader in self._committer.schedule.leaders(below) if below > 0 else ():
             expected = leader != self._own and leader not in self.suspects and leader not in equivocators
             if expected and not self._graph.at(below, leader):
                 return False

@@ -23,6 +23,8 @@ AGREED: Final = (
     "max_header_bytes",
     "max_payload_bytes",
     "max_vertex_bytes",
+    "suspension_commits",
+    "suspension_skips",
 )
 
 
@@ -39,6 +41,8 @@ class Parameters:
     max_vertex_bytes: int = (1 << 20) + (1 << 19)
     max_evidence: int = 4
     max_execution_signatures: int = 64
+    suspension_skips: int = 3
+    suspension_commits: int = 256
     # Pace.
     min_round_delay_ms: int = 25
     round_timeout_ms: int = 200
@@ -104,6 +108,7 @@ _POSITIVE: Final = (
     "far_behind_rounds",
     "range_rounds",
     "range_timeout_ms",
+    "suspension_skips",
     "fetch_timeout_ms",
     "max_in_flight",
     "max_refs_a_request",

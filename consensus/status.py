@@ -18,8 +18,8 @@ class EngineStatus:
     """What an operator or the shell may want to know: rounds, heights, counts.
 
     `round` is that of the last own vertex, `open_round` the one a vertex may be made for; `evidence` and `suspects` are
-    authority indices, `diverging` pairs of height and authority that named another header than ours. `sitting_out` and
-    `halted` say why, None if not.
+    authority indices, `suspended` those without leader slots; `diverging` pairs of height and authority that named
+    another header than ours. `sitting_out` and `halted` say why, None if not.
     """
 
     round: Round
@@ -38,6 +38,7 @@ class EngineStatus:
     vertices: int
     evidence: tuple[int, ...]
     suspects: tuple[int, ...]
+    suspended: tuple[int, ...]
     diverging: tuple[tuple[int, int], ...]
     catching_up: bool
     idle: bool
@@ -79,6 +80,7 @@ def describe(
         vertices=len(graph),
         evidence=tuple(sorted(admission.equivocators)),
         suspects=tuple(sorted(pacemaker.suspects)),
+        suspended=tuple(sorted(sequencer.rota.suspended)),
         diverging=certifier.diverging(),
         catching_up=catch_up.is_behind(clock.round),
         idle=is_idle,

@@ -1,28 +1,36 @@
 """Where the sequence of commits stands: all that the next commit needs, and its bytes (docs/protocol.md, section 7).
 
-A checkpoint is constant in size. Which vertices of the window are committed isn't listed in it: they are the
-ancestors of the last leaders (any leader a wave below the last one is an ancestor of it), and the window root proves
-them equal.
+A checkpoint is bounded by the committee's size. Which vertices of the window are committed isn't listed in it: they are
+the ancestors of the last leaders (any leader a wave below the last one is an ancestor of it). The window root proves
+them, and all else that the next commit depends on, equal: one that comes from a stranger is checked against the window
+root of a certified header.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, MAX_TIMESTAMP_MS, VertexRef
+from consensus.order.conduct import Conduct, Record, conduct_root
 from consensus.parameters import MAX_AUTHORITIES, WAVE_ROUNDS
 from mpisa.primitives import codec
-from mpisa.primitives.digest import DIGEST_BYTES, ZERO_DIGEST
+from mpisa.primitives.digest import DIGEST_BYTES, ZERO_DIGEST, tagged
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
 
 MAX_CURSOR_BYTES: Final = 1 << 20
 MAX_COMMIT_INDEX: Final = (1 << 53) - 1
-_VERSION: Final = 1
-_FIELDS: Final = 11
+MAX_POINTS: Final = (1 << 53) - 1
+_VERSION: Final = 2
+_FIELDS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State behind commit `index`: the leaders are the last commit's and those less than a wave below it."""
+    """State behind commit `index`: the leaders are the last commit's and those less than a wave below it.
+
+    `slot` is the last slot of the leader's round that is settled: the leader's own, or the round's last where the
+    commit changed the schedule.
+    """
 
     epoch: Epoch
     index: int
@@ -34,6 +42,7 @@ class Checkpoint:
     height: Height
     block_index: int
     block_time_ms: int
+    conduct: Conduct = ()
 
     @property
     def leader(self) -> VertexRef | None:
@@ -69,7 +78,24 @@ def encode_cursor(checkpoint: Checkpoint) -> bytes:
             checkpoint.height,
             checkpoint.block_index,
             checkpoint.block_time_ms,
+            tuple(tuple(record) for record in checkpoint.conduct),
         )
+    )
+
+
+def window_root(checkpoint: Checkpoint, identifiers: Iterable[bytes]) -> bytes:
+    """A digest of all that the next commit depends on: the checkpoint, and the ids of the vertices committed above its
+    GC round (in any order).
+    """
+    leader = checkpoint.leader
+    assert leader is not None, "there is a window behind a commit"
+    numbers = (leader.round, checkpoint.slot, checkpoint.index, checkpoint.time_ms)
+    return tagged(
+        "window",
+        b"".join(number.to_bytes(8, "big") for number in numbers),
+        checkpoint.digest,
+        conduct_root(checkpoint.conduct),
+        *sorted(identifiers),
     )
 
 
@@ -89,7 +115,24 @@ def decode_cursor(raw: bytes) -> Checkpoint:
         height=Height(codec.expect_int(items[8], "cursor.height", 0, MAX_HEIGHT)),
         block_index=codec.expect_int(items[9], "cursor.block_index", 0, MAX_COMMIT_INDEX),
         block_time_ms=codec.expect_int(items[10], "cursor.block_time_ms", 0, MAX_TIMESTAMP_MS),
+        conduct=decode_conduct(items[11], "cursor.conduct"),
     )
+
+
+def decode_conduct(value: codec.Value, name: str) -> Conduct:
+    """The conduct in a decoded value. Raises Rejection naming the field."""
+    conduct: list[Record] = []
+    for position, item in enumerate(codec.expect_tuple(value, name, MAX_AUTHORITIES)):
+        author, points, until = codec.expect_tuple(item, f"{name}[{position}]", length=3)
+        lowest = conduct[-1].author + 1 if conduct else 0
+        conduct.append(
+            Record(
+                codec.expect_int(author, f"{name}[{position}].author", lowest, MAX_AUTHORITIES - 1),
+                codec.expect_int(points, f"{name}[{position}].points", 0, MAX_POINTS),
+                codec.expect_int(until, f"{name}[{position}].until", 0, MAX_COMMIT_INDEX),
+            )
+        )
+    return tuple(conduct)
 
 
 def _decode_leader(value: codec.Value, name: str) -> VertexRef:

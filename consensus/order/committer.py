@@ -5,7 +5,7 @@ Participants: slots (round, k) of a leader schedule, votes in the round above, c
 is committed or skipped directly by a quorum of authors, else indirectly by the first later slot that isn't skipped
 and stands at least a wave above. The longest decided prefix is emitted. Arrival order doesn't matter: what `add`
 keeps are tallies of the DAG, filled once a vertex and read by `decide`, which can be called at any time, any number
-of times.
+of times. When the schedule changes, the tallies of the rows that came out otherwise are filled anew from the graph.
 
 Two certified vertices in one slot can't happen while less than a third of stake is faulty: they are kept as
 conflicts, and the node halts on them.
@@ -13,7 +13,7 @@ conflicts, and the node halts on them.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consensus.dag.committee import Committee
 from consensus.dag.graph import Graph, Node
@@ -62,7 +62,7 @@ class _Support:
 
     def __init__(self) -> None:
         self.authors: set[int] = set()
-        self.nodes: list[Node] = []
+        self.nodes: dict[bytes, Node] = {}
         self.stake = 0
 
 
@@ -80,6 +80,7 @@ class _Tally:
         self.committed: bytes | None = None
 
 
+_SPAN_ROUNDS: Final = 32
 _State = tuple[Verdict, bytes | None]
 _SKIP: _State = (Verdict.SKIP, None)
 _UNDECIDED: _State = (Verdict.UNDECIDED, None)
@@ -88,37 +89,50 @@ _UNDECIDED: _State = (Verdict.UNDECIDED, None)
 class Committer:
     """Tallies of a graph under one schedule."""
 
-    __slots__ = ("_committee", "_graph", "_schedule", "_tallies", "conflicts")
+    __slots__ = ("_committee", "_graph", "_schedule", "_settled", "_tallies", "conflicts")
 
     def __init__(self, committee: Committee, schedule: LeaderSchedule, graph: Graph) -> None:
         self._committee = committee
         self._schedule = schedule
         self._graph = graph
         self._tallies: dict[int, tuple[_Tally, ...]] = {}
+        self._settled = 0
         self.conflicts: list[Conflict] = []
 
-    def add(self, node: Node) -> bool:
-        """Count a node just added to the graph; whether some slot is directly decided that wasn't before."""
-        changed = False
-        if node.round > 1 and node.round - 1 > self._graph.pruned_round:
-            changed = self._blame(node)
-        if node.round > 2 and node.round - 2 > self._graph.pruned_round:
-            changed = self._certify(node) or changed
-        return changed
+    @property
+    def schedule(self) -> LeaderSchedule:
+        """The schedule in force."""
+        return self._schedule
 
-    def _blame(self, node: Node) -> bool:
-        changed = False
+    def reschedule(self, schedule: LeaderSchedule, behind: int) -> None:
+        """Another schedule is in force for the rounds above `behind`."""
+        self._schedule = schedule
+        for number in [number for number in self._tallies if number > behind]:
+            if tuple(tally.authority for tally in self._tallies[number]) != schedule.leaders(number):
+                del self._tallies[number]
+
+    def add(self, node: Node) -> bool:
+        """Count a node just added to the graph, twice does no harm; whether some slot is directly decided that wasn't
+        before.
+        """
+        before = self._settled
+        if node.round > 1 and node.round - 1 > self._graph.pruned_round:
+            self._blame(node)
+        if node.round > 2 and node.round - 2 > self._graph.pruned_round:
+            self._certify(node)
+        return self._settled > before
+
+    def _blame(self, node: Node) -> None:
         for tally in self._at(node.round - 1):
             if tally.authority in node.votes or node.author in tally.blamers:
                 continue
             tally.blamers.add(node.author)
             tally.blaming_stake += self._committee.powers[node.author]
             if not tally.skipped and self._committee.is_quorum(tally.blaming_stake):
-                tally.skipped = changed = True
-        return changed
+                tally.skipped = True
+                self._settled += 1
 
-    def _certify(self, node: Node) -> bool:
-        changed = False
+    def _certify(self, node: Node) -> None:
         get, powers = self._graph.get, self._committee.powers
         voters = [
             (powers[author], voter.votes) for author, id_ in node.votes.items() if (voter := get(id_)) is not None
@@ -132,30 +146,44 @@ class Committer:
                     stakes[choice] = stakes.get(choice, 0) + power
             for choice, stake in stakes.items():
                 if self._committee.is_quorum(stake):
-                    changed = self._support(Slot(node.round - 2, index), tally, choice, node) or changed
-        return changed
+                    self._support(Slot(node.round - 2, index), tally, choice, node)
 
-    def _support(self, slot: Slot, tally: _Tally, choice: bytes, certificate: Node) -> bool:
+    def _support(self, slot: Slot, tally: _Tally, choice: bytes, certificate: Node) -> None:
         support = tally.supports.get(choice)
         if support is None:
             for other in tally.supports:
                 first, second = sorted((other, choice))
                 self.conflicts.append(Conflict(slot, tally.authority, (first, second)))
             support = tally.supports[choice] = _Support()
-        support.nodes.append(certificate)
+        support.nodes[certificate.id] = certificate
         if certificate.author in support.authors:
-            return False
+            return
         support.authors.add(certificate.author)
         support.stake += self._committee.powers[certificate.author]
         if tally.committed is None and self._committee.is_quorum(support.stake):
             tally.committed = choice
-            return True
-        return False
+            self._settled += 1
 
     def decide(self, after: Slot | None) -> list[Decision]:
         """The longest decided prefix of the slots behind `after` (None: from the first), in ascending order."""
-        first = after.round if after is not None else 1
+        return self._decide(after, self._graph.highest_round - 1)
+
+    def decide_next(self, after: Slot | None) -> list[Decision]:
+        """A decided prefix, empty only where the longest is: a caller that goes on behind it sees every decision.
+
+        Only so many rounds are judged as it takes, so that thousands that wait cost no more each than a few.
+        """
         highest = self._graph.highest_round - 1
+        span = _SPAN_ROUNDS
+        while True:
+            horizon = min(highest, (0 if after is None else after.round) + span)
+            decisions = self._decide(after, horizon)
+            if decisions or horizon == highest:
+                return decisions
+            span *= 2
+
+    def _decide(self, after: Slot | None, highest: int) -> list[Decision]:
+        first = after.round if after is not None else 1
         states: dict[int, list[_State]] = {}
         anchors: dict[int, _State] = {}  # by round: the first state at that round or above that isn't a skip
         for round_number in range(highest, first - 1, -1):
@@ -190,7 +218,7 @@ class Committer:
             assert anchor[1] is not None, "a commit names its vertex"
             reached = self._ancestors(anchor[1], round_number + WAVE_ROUNDS - 1)
             for choice in sorted(tally.supports):
-                if any(node.id in reached for node in tally.supports[choice].nodes):
+                if not reached.isdisjoint(tally.supports[choice].nodes):
                     return (Verdict.COMMIT, choice)
         return _SKIP
 
@@ -230,6 +258,10 @@ class Committer:
         if tallies is None:
             tallies = tuple(_Tally(authority) for authority in self._schedule.leaders(round_number))
             self._tallies[round_number] = tallies
+            for node in self._graph.nodes_at(round_number + 1):
+                self._blame(node)
+            for node in self._graph.nodes_at(round_number + 2):
+                self._certify(node)
         return tallies
 
 

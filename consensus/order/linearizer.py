@@ -13,7 +13,8 @@ from consensus.dag.committee import Committee
 from consensus.dag.graph import Graph, Node
 from consensus.dag.vertex import VertexRef
 from consensus.events import BlockBoundary, CommittedSubDag
-from consensus.order.checkpoint import Checkpoint, encode_cursor
+from consensus.order.checkpoint import Checkpoint, encode_cursor, window_root
+from consensus.order.conduct import Conduct
 from mpisa.primitives.digest import tagged
 from mpisa.primitives.identifiers import Height
 
@@ -38,8 +39,10 @@ class Linearizer:
         """Nothing at or below this round will ever be ordered any more."""
         return self.checkpoint.gc_round(self._gc_depth)
 
-    def commit(self, leader: Node, slot: int) -> CommittedSubDag:
-        """Order what the leader brings and move on."""
+    def commit(self, leader: Node, slot: int, conduct: Conduct = ()) -> CommittedSubDag:
+        """Order what the leader brings and move on; `slot` is the last one that is settled, `conduct` as the rota
+        judges it.
+        """
         before = self.checkpoint
         nodes = self.order(leader)
         time_ms = max(before.time_ms + 1, self.median_time(leader))
@@ -52,6 +55,7 @@ class Linearizer:
             slot=slot,
             time_ms=time_ms,
             digest=digest,
+            conduct=conduct,
         )
         carries = any(node.vertex.payload or node.vertex.evidence for node in nodes)
         block = None
@@ -108,22 +112,11 @@ class Linearizer:
         raise AssertionError("a leader has last-round parents")
 
     def window_root(self) -> bytes:
-        """A digest of all that the next commit depends on: the checkpoint, and the committed ids above its GC round."""
-        checkpoint = self.checkpoint
-        leader = checkpoint.leader
-        assert leader is not None, "there is a window behind a commit"
+        """The window root behind the last commit."""
         gc_round = self.gc_round
-        identifiers = sorted(
-            identifier for number, ids in self._committed.items() if number > gc_round for identifier in ids
-        )
-        return tagged(
-            "window",
-            b"".join(
-                number.to_bytes(8, "big")
-                for number in (leader.round, checkpoint.slot, checkpoint.index, checkpoint.time_ms)
-            ),
-            checkpoint.digest,
-            *identifiers,
+        return window_root(
+            self.checkpoint,
+            (identifier for number, ids in self._committed.items() if number > gc_round for identifier in ids),
         )
 
     def restore(self, leaders: Iterable[VertexRef]) -> VertexRef | None:

@@ -1,6 +1,7 @@
 """From accepted vertices to commits: committer and linearizer in step (docs/protocol.md, sections 6 and 7).
 
 Owns the last decided slot. Whatever order vertices come in, and however often it is asked, the same commits come out.
+A commit may change the schedule: what was decided behind it counts as undecided again.
 """
 
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from consensus.dag.committee import Committee
 from consensus.dag.graph import Graph, Node
 from consensus.events import CommittedSubDag
 from consensus.order.checkpoint import Checkpoint
-from consensus.order.committer import Committer, Conflict, Slot, Verdict
-from consensus.order.leader import LeaderSchedule
+from consensus.order.committer import Committer, Conflict, Decision, Slot, Verdict
 from consensus.order.linearizer import Linearizer
+from consensus.order.rota import Rota
 from consensus.parameters import Parameters
 
 
@@ -27,17 +28,13 @@ class Step:
 class Sequencer:
     """Counts vertices and emits decided slots."""
 
-    __slots__ = ("_changed", "committer", "last_slot", "linearizer")
+    __slots__ = ("_changed", "committer", "last_slot", "linearizer", "rota")
 
     def __init__(
-        self,
-        parameters: Parameters,
-        committee: Committee,
-        schedule: LeaderSchedule,
-        graph: Graph,
-        checkpoint: Checkpoint,
+        self, parameters: Parameters, committee: Committee, rota: Rota, graph: Graph, checkpoint: Checkpoint
     ) -> None:
-        self.committer = Committer(committee, schedule, graph)
+        self.rota = rota
+        self.committer = Committer(committee, rota.schedule, graph)
         self.linearizer = Linearizer(graph, committee, parameters.gc_depth, parameters.heartbeat_ms, checkpoint)
         leader = checkpoint.leader
         self.last_slot = None if leader is None else Slot(leader.round, checkpoint.slot)
@@ -56,15 +53,28 @@ class Sequencer:
 
     def advance(self) -> list[Step]:
         """The slots decided since the last call, in order; their commits are taken."""
-        if not self._changed or self.conflict is not None:
-            return []
-        self._changed = False
         steps: list[Step] = []
-        for decision in self.committer.decide(self.last_slot):
-            self.last_slot = decision.slot
-            commit = None
-            if decision.verdict is Verdict.COMMIT:
-                assert decision.node is not None, "a commit's vertex is in the graph"
-                commit = self.linearizer.commit(decision.node, decision.slot.number)
-            steps.append(Step(decision.slot, decision.authority, commit))
+        while self._changed and self.conflict is None:
+            decisions = self.committer.decide_next(self.last_slot)
+            if self.conflict is not None:
+                break
+            if not decisions:
+                self._changed = False
+            for decision in decisions:
+                self.last_slot = decision.slot
+                if decision.verdict is not Verdict.COMMIT:
+                    steps.append(Step(decision.slot, decision.authority, None))
+                    continue
+                before = self.committer.schedule
+                steps.append(Step(decision.slot, decision.authority, self._commit(decision)))
+                if self.committer.schedule is not before:
+                    break  # the decisions behind it were made under the schedule before
         return steps
+
+    def _commit(self, decision: Decision) -> CommittedSubDag:
+        """Take a commit, and change the schedule where its conduct says so."""
+        assert decision.node is not None, "a commit's vertex is in the graph"
+        self.last_slot, conduct = self.rota.commit(self.linearizer.checkpoint, decision.slot)
+        if self.rota.schedule is not self.committer.schedule:
+            self.committer.reschedule(self.rota.schedule, decision.slot.round)
+        return self.linearizer.commit(decision.node, self.last_slot.number, conduct)

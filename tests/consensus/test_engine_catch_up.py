@@ -18,7 +18,7 @@ from tests.consensus.forge import NOW, Forge, of_kind, propose, receive, receive
 from tests.consensus.test_certifier import header, signature
 
 ROUNDS = 1_200
-PARAMETERS = Parameters(idle_delay_ms=0, first_proposal_delay_ms=0, range_rounds=400)
+PARAMETERS = Parameters(idle_delay_ms=0, first_proposal_delay_ms=0, range_rounds=400, suspension_commits=0)
 
 
 def test_a_thousand_rounds_in_ranges() -> None:

@@ -15,9 +15,8 @@ class Fixture:
     def __init__(self) -> None:
         self.forge = Forge()
         self.graph = Graph(self.forge.committee)
-        schedule = RoundRobin(4, 1)
-        self.committer = Committer(self.forge.committee, schedule, self.graph)
-        self.pacemaker = Pacemaker(PARAMETERS, schedule, self.graph, self.committer, AuthorityIndex(0))
+        self.committer = Committer(self.forge.committee, RoundRobin(4, 1), self.graph)
+        self.pacemaker = Pacemaker(PARAMETERS, self.graph, self.committer, AuthorityIndex(0))
 
     def layer(self, number: int, *authors: int) -> None:
         for vertex in self.forge.layer(number, authors):
