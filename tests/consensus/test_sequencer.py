@@ -1,5 +1,6 @@
 """Commits under a schedule that changes: any order of arrival, one late call and any restart give the same ones."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from consensus.dag.graph import Graph
 from consensus.dag.vertex import Vertex
 from consensus.events import CommittedSubDag
 from consensus.order.checkpoint import Checkpoint, decode_cursor, first_checkpoint
+from consensus.order.conduct import Record
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer, Step
 from consensus.parameters import Parameters
@@ -104,3 +106,24 @@ def test_each_vertex_is_ordered_once_and_none_is_left_behind() -> None:
     ordered = [vertex.id for commit in commits_of(eager(forge, vertices)[0]) for vertex in commit.vertices]
     assert len(ordered) == len(set(ordered))
     assert {vertex.id for vertex in vertices if vertex.round < ROUNDS - 8} <= set(ordered)
+
+
+def test_a_byzantine_leader_can_t_stop_the_three_that_lead_while_an_honest_fourth_is_suspended() -> None:
+    """Half of the authorities ever see its vertices, so none of its slots is decided directly. If three took turns, it
+    would have slot 0 of every third round, and those are where each of its slots looks: nothing would be decided.
+    """
+    forge = Forge()
+    graph = Graph(forge.committee)
+    at = replace(first_checkpoint(Epoch(0), 0), conduct=(Record(0, 4, 10_000),))
+    line = sequencer(forge, graph, at)
+    steps: list[Step] = []
+    for number in range(1, 61):
+        for author in range(4):
+            seen = range(4) if author in (1, 2) or number == 1 else (0, 2, 3)
+            order = [author, *(other for other in seen if other != author)]
+            line.add(graph.add(forge.vertex(number, author, [forge.ref(number - 1, other) for other in order])))
+            steps += line.advance()
+    assert {step.authority for step in steps} == {1, 2, 3}
+    assert len(commits_of(steps)) > 60
+    assert line.last_slot is not None
+    assert line.last_slot.round > 50

@@ -14,6 +14,8 @@ FAST = Parameters(
     far_behind_rounds=10,
     range_rounds=32,
     max_unpersisted=16,
+    suspension_skips=2,
+    suspension_commits=24,
 )
 HEAL_MS = 1_800
 
