@@ -54,7 +54,7 @@ class Sequencer:
     def advance(self) -> list[Step]:
         """The slots decided since the last call, in order; their commits are taken."""
         steps: list[Step] = []
-        while self._changed and self.conflict is None:
+        while self._changed:
             decisions = self.committer.decide_next(self.last_slot)
             if self.conflict is not None:
                 break
