@@ -4,6 +4,9 @@ A transaction goes through four gates: its bytes (decoding), its signature (auth
 expiry, nonce, fee) and its operations. Stopped at one of the first three, it changes nothing. After them its nonce is
 used and its fee burned whatever happens; its operations take effect together or not at all.
 
+Before the transactions come the block's offences and what the agenda has due; after them, where the rule says so, the
+epoch's end.
+
 Nothing in the bytes makes this raise: what does is a damaged state (IntegrityError).
 """
 
@@ -22,8 +25,10 @@ from mpisa.ledger.accounts import (
     validate_fee,
     validate_nonce,
 )
+from mpisa.ledger.agenda import settle_due
+from mpisa.ledger.closing import close_epoch, is_last_block
 from mpisa.ledger.names import apply_set_name
-from mpisa.ledger.offences import Offence
+from mpisa.ledger.offences import Offence, Punishment, apply_offences
 from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.payload import decode_payload
 from mpisa.ledger.provenance import apply_publish
@@ -70,6 +75,7 @@ class BlockResult:
     transactions: tuple[bytes, ...]
     receipts: tuple[Receipt, ...]
     next_validators: tuple[ValidatorRecord, ...] | None = None
+    punishments: tuple[Punishment, ...] = ()
 
 
 def verify_signature(signed: SignedTransaction, key: PublicKey) -> bool:
@@ -86,12 +92,18 @@ def execute_block(
     decode: TransactionDecoder = decode_transaction,
     offences: tuple[Offence, ...] = (),
 ) -> BlockResult:
-    """Execute raw transactions in order on top of `view`. Raises IntegrityError for a damaged state only."""
+    """Execute raw transactions in order on top of `view`, offences before them, the epoch's end after them.
+
+    Raises IntegrityError for a damaged state only.
+    """
     rules = Rules(context, read_parameters(view))
     state = BlockState(view)
     check = verify_signature if signature_ok is None else signature_ok
+    punishments = apply_offences(state, offences, rules)
+    settle_due(state, rules)
     receipts = tuple([_execute(state, raw, rules, check, decode) for raw in raws])
-    return BlockResult(state.changes(), tuple(raws), receipts)
+    next_validators = close_epoch(state, rules) if is_last_block(state, rules) else None
+    return BlockResult(state.changes(), tuple(raws), receipts, next_validators, punishments)
 
 
 def execute_payloads(

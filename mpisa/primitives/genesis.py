@@ -33,6 +33,7 @@ from mpisa.primitives.identifiers import (
     validate_owner,
 )
 from mpisa.primitives.keys import PublicKey
+from mpisa.primitives.staking_parameters import MAX_STAKE, StakingParameters
 from mpisa.primitives.validator_record import ValidatorRecord
 
 MAX_GENESIS_BYTES: Final = 4 << 20
@@ -46,6 +47,8 @@ MAX_NAME_LENGTH: Final = 64
 MAX_U64: Final = (1 << 64) - 1
 GENESIS_VERSION: Final = 1
 
+_DEFAULT_STAKING: Final = StakingParameters()
+
 Document: TypeAlias = dict[str, Any]
 
 
@@ -56,7 +59,7 @@ class ChainParameters:
     `faucet_limit` is the most one faucet operation may create, 0 means no faucet. A transaction burns at least
     `minimum_fee` + `operation_fee` an operation. Claiming an owner handle burns `handle_fee`; an account holds at most
     `handles_per_account`; `reserved_handles` (ascending) are nobody's. `consensus` are named integers, ascending by
-    name, that the ledger keeps and doesn't interpret.
+    name, that the ledger keeps and doesn't interpret. `staking` are those about stake and epochs.
     """
 
     faucet_limit: int = 0
@@ -66,6 +69,7 @@ class ChainParameters:
     handles_per_account: int = 16
     reserved_handles: tuple[str, ...] = ()
     consensus: tuple[tuple[str, int], ...] = ()
+    staking: StakingParameters = _DEFAULT_STAKING
 
     def validate(self) -> None:
         """Raise Rejection(BAD_GENESIS) unless all is in bounds and in order."""
@@ -81,6 +85,7 @@ class ChainParameters:
             check_text(name, "parameters.consensus", MAX_NAME_LENGTH)
             check_int(number, f"parameters.consensus.{name}", 0, MAX_U64)
         check_ascending([name for name, _ in self.consensus], "parameters.consensus")
+        self.staking.validate()
 
     def encode(self) -> bytes:
         """The state value under parameters_key()."""
@@ -93,13 +98,14 @@ class ChainParameters:
                 self.handles_per_account,
                 self.reserved_handles,
                 self.consensus,
+                self.staking.to_value(),
             )
         )
 
     @classmethod
     def decode(cls, data: bytes) -> ChainParameters:
         """The inverse of encode; raises Rejection."""
-        value = codec.expect_tuple(codec.decode(data, max_bytes=MAX_PARAMETERS_BYTES), "parameters", length=7)
+        value = codec.expect_tuple(codec.decode(data, max_bytes=MAX_PARAMETERS_BYTES), "parameters", length=8)
         faucet_limit, minimum_fee, operation_fee, handle_fee, handles_per_account = (
             codec.expect_int(item, f"parameters[{place}]") for place, item in enumerate(value[:5])
         )
@@ -113,6 +119,7 @@ class ChainParameters:
             handles_per_account,
             reserved_handles=tuple(codec.expect_str(item, "parameters.reserved_handles") for item in handles),
             consensus=tuple(_read_pair(item) for item in pairs),
+            staking=StakingParameters.from_value(value[7]),
         )
         parameters.validate()
         return parameters
@@ -120,7 +127,11 @@ class ChainParameters:
     def to_document(self) -> Document:
         """The JSON form."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {"reserved_handles": list(self.reserved_handles), "consensus": dict(self.consensus)}
+        return plain | {
+            "reserved_handles": list(self.reserved_handles),
+            "consensus": dict(self.consensus),
+            "staking": self.staking.to_document(),
+        }
 
     @classmethod
     def from_document(cls, document: Any) -> ChainParameters:
@@ -142,6 +153,7 @@ class ChainParameters:
                 check_text(item, "parameters.reserved_handles", MAX_NAME_LENGTH) for item in handles
             ),
             consensus=tuple(sorted(consensus.items())),
+            staking=StakingParameters.from_document(items["staking"]),
         )
 
 
@@ -223,7 +235,13 @@ class Genesis:
         check_distinct([item.consensus_key for item in self.validators], "validators.consensus_key")
         check_distinct([item.peer_id for item in self.validators], "validators.peer_id")
         check_distinct([item.operator for item in self.validators], "validators.operator")
+        keys = [item.post_quantum_key for item in self.validators if item.post_quantum_key]
+        check_distinct(keys, "validators.post_quantum_key")
         check_int(sum(item.power for item in self.validators), "total power", 1, MAX_U64)
+        staking = self.parameters.staking
+        for place, validator in enumerate(self.validators):
+            stake = validator.power * staking.power_unit
+            check_int(stake, f"validators[{place}]: the stake of its power", staking.minimum_stake, MAX_STAKE)
 
     def to_document(self) -> Document:
         """The JSON form."""

@@ -1,9 +1,11 @@
 """A small chain for the ledger's tests: three funded accounts, one of each key kind, on a state held in a dict."""
 
 import hashlib
+from collections.abc import Sequence
 
 import pytest
 
+from mpisa.ledger.offences import Offence
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import BlockContext, BlockResult, execute_block
 from mpisa.primitives.account import Account, NameEntry, OwnerEntry
@@ -27,36 +29,58 @@ def make_key(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
     return private_key(kind, hashlib.sha256(f"test key {name}".encode()).digest())
 
 
-def make_genesis(parameters: ChainParameters, keys: list[PrivateKey]) -> Genesis:
-    certificate_key = make_key("validator", KeyKind.SECP256K1)
-    validator = ValidatorRecord(
-        name="v1",
-        address=certificate_key.address,
-        power=10,
-        consensus_key=make_key("validator").public_key.data,
-        peer_id="12D3KooWTest",
+def certificate_key(number: int) -> PrivateKey:
+    return make_key(f"validator {number}", KeyKind.SECP256K1)
+
+
+def consensus_key(number: int) -> PrivateKey:
+    return make_key(f"validator {number}")
+
+
+def operator_key(number: int) -> PrivateKey:
+    return make_key(f"operator {number}")
+
+
+def make_validator(number: int, power: int = 10) -> ValidatorRecord:
+    return ValidatorRecord(
+        name=f"v{number}",
+        address=certificate_key(number).address,
+        power=power,
+        consensus_key=consensus_key(number).public_key.data,
+        peer_id=f"12D3KooWTest{number}",
+        operator=operator_key(number).address,
+    )
+
+
+def make_genesis(parameters: ChainParameters, keys: list[PrivateKey], powers: tuple[int, ...]) -> Genesis:
+    """Validators 1, 2, ... of these powers, and funded accounts."""
+    validators = sorted(
+        (make_validator(number, power) for number, power in enumerate(powers, start=1)), key=lambda v: v.address
     )
     accounts = sorted((GenesisAccount(key.address, BALANCE, key.public_key) for key in keys), key=lambda a: a.address)
-    return Genesis("test-chain", START_MS - 1_000, parameters, (validator,), tuple(accounts))
+    return Genesis("test-chain", START_MS - 1_000, parameters, tuple(validators), tuple(accounts))
 
 
 class Chain:
     """Executes transactions on a dict and remembers every receipt."""
 
-    def __init__(self, parameters: ChainParameters) -> None:
+    def __init__(
+        self, parameters: ChainParameters, powers: tuple[int, ...] = (10,), funded: Sequence[PrivateKey] = ()
+    ) -> None:
         self.alice = make_key("alice")
         self.bob = make_key("bob", KeyKind.SECP256K1)
         self.carol = make_key("carol", KeyKind.ML_DSA_65)
         self.stranger = make_key("stranger")
-        self.genesis = make_genesis(parameters, [self.alice, self.bob, self.carol])
+        self.genesis = make_genesis(parameters, [self.alice, self.bob, self.carol, *funded], powers)
         self.state = genesis_state(self.genesis)
         self.chain_hash = self.genesis.chain_hash
         self.height = 1
         self.time_ms = START_MS
+        self.epoch = 0
 
     @property
     def context(self) -> BlockContext:
-        return BlockContext(self.chain_hash, self.height, self.time_ms, 0)
+        return BlockContext(self.chain_hash, self.height, self.time_ms, self.epoch)
 
     def transaction(self, key: PrivateKey, *operations: Operation, **changes: object) -> Transaction:
         account = self.account(key)
@@ -72,14 +96,15 @@ class Chain:
     def sign(self, key: PrivateKey, *operations: Operation, **changes: object) -> SignedTransaction:
         return sign_transaction(self.transaction(key, *operations, **changes), key)
 
-    def execute(self, *raws: bytes) -> BlockResult:
+    def execute(self, *raws: bytes, offences: tuple[Offence, ...] = ()) -> BlockResult:
         """One chain block."""
-        result = execute_block(self.state, raws, self.context)
+        result = execute_block(self.state, raws, self.context, offences=offences)
         for key, value in result.changes:
             if value is None:
                 del self.state[key]
             else:
                 self.state[key] = value
+        self.epoch += result.next_validators is not None
         self.height += 1
         self.time_ms += 10
         return result

@@ -65,7 +65,7 @@ def test_state_and_header_of_height_zero(genesis):
 
 
 def test_a_genesis_without_accounts_still_has_a_state(genesis):
-    assert len(genesis_state(replace(genesis, accounts=()))) == 3
+    assert len(genesis_state(replace(genesis, accounts=()))) == 10
 
 
 def test_a_missing_validator_entry_is_damage(genesis):
