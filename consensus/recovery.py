@@ -29,7 +29,7 @@ def restore(
     checkpoint = linearizer.checkpoint
     if checkpoint.index == 0:
         return accepted
-    lost = linearizer.restore(checkpoint.leaders)
+    lost = linearizer.restore()
     if lost is not None:
         raise StoreDamaged(
             f"the vertex store lacks vertex {lost.id.hex()} of round {lost.round}, which the ledger has executed",

@@ -7,7 +7,7 @@ root of a certified header.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, MAX_TIMESTAMP_MS, VertexRef
@@ -58,6 +58,32 @@ class Checkpoint:
         return (*(ref for ref in self.leaders if ref.round > leader.round - WAVE_ROUNDS), leader)
 
 
+def next_commit(
+    before: Checkpoint, leader: VertexRef, slot: int, time_ms: int, digest: bytes, conduct: Conduct
+) -> Checkpoint:
+    """Behind the commit of this leader; whether it closes a block is for the caller to say."""
+    return replace(
+        before,
+        index=before.index + 1,
+        leaders=before.keep_leaders(leader),
+        slot=slot,
+        time_ms=time_ms,
+        digest=digest,
+        conduct=conduct,
+    )
+
+
+def close_block(checkpoint: Checkpoint, root: bytes) -> Checkpoint:
+    """The checkpoint's commit closes the next chain block, with this window root."""
+    return replace(
+        checkpoint,
+        window_root=root,
+        height=Height(checkpoint.height + 1),
+        block_index=checkpoint.index,
+        block_time_ms=checkpoint.time_ms,
+    )
+
+
 def first_checkpoint(epoch: Epoch, time_ms: int) -> Checkpoint:
     """Before the first commit of a chain; time_ms is its genesis header's."""
     return Checkpoint(epoch, 0, (), 0, time_ms, ZERO_DIGEST, ZERO_DIGEST, Height(0), 0, time_ms)
@@ -78,7 +104,7 @@ def encode_cursor(checkpoint: Checkpoint) -> bytes:
             checkpoint.height,
             checkpoint.block_index,
             checkpoint.block_time_ms,
-            tuple(tuple(record) for record in checkpoint.conduct),
+            encode_conduct(checkpoint.conduct),
         )
     )
 
@@ -117,6 +143,11 @@ def decode_cursor(raw: bytes) -> Checkpoint:
         block_time_ms=codec.expect_int(items[10], "cursor.block_time_ms", 0, MAX_TIMESTAMP_MS),
         conduct=decode_conduct(items[11], "cursor.conduct"),
     )
+
+
+def encode_conduct(conduct: Conduct) -> codec.Value:
+    """The conduct as a value of the codec."""
+    return tuple(tuple(record) for record in conduct)
 
 
 def decode_conduct(value: codec.Value, name: str) -> Conduct:

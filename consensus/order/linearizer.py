@@ -7,22 +7,21 @@ later commit closes the block.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from consensus.dag.committee import Committee
 from consensus.dag.graph import Graph, Node
 from consensus.dag.vertex import VertexRef
 from consensus.events import BlockBoundary, CommittedSubDag
-from consensus.order.checkpoint import Checkpoint, encode_cursor, window_root
+from consensus.order.checkpoint import Checkpoint, close_block, encode_cursor, next_commit
 from consensus.order.conduct import Conduct
+from consensus.order.window import Window, find_window
 from mpisa.primitives.digest import tagged
-from mpisa.primitives.identifiers import Height
 
 
 class Linearizer:
     """The sequence so far, and the committed vertices of its window."""
 
-    __slots__ = ("_committed", "_committee", "_gc_depth", "_graph", "_heartbeat_ms", "checkpoint")
+    __slots__ = ("_committee", "_gc_depth", "_graph", "_heartbeat_ms", "_window", "checkpoint")
 
     def __init__(
         self, graph: Graph, committee: Committee, gc_depth: int, heartbeat_ms: int, checkpoint: Checkpoint
@@ -31,7 +30,7 @@ class Linearizer:
         self._committee = committee
         self._gc_depth = gc_depth
         self._heartbeat_ms = heartbeat_ms
-        self._committed: dict[int, list[bytes]] = {}
+        self._window = Window()
         self.checkpoint = checkpoint
 
     @property
@@ -48,29 +47,18 @@ class Linearizer:
         time_ms = max(before.time_ms + 1, self.median_time(leader))
         index = before.index + 1
         digest = commit_digest(before.digest, index, leader.id, (node.id for node in nodes))
-        after = replace(
-            before,
-            index=index,
-            leaders=before.keep_leaders(leader.ref),
-            slot=slot,
-            time_ms=time_ms,
-            digest=digest,
-            conduct=conduct,
-        )
+        self.checkpoint = next_commit(before, leader.ref, slot, time_ms, digest, conduct)
+        self._window = self._window.moved((node.ref for node in nodes), self.gc_round)
         carries = any(node.vertex.payload or node.vertex.evidence for node in nodes)
         block = None
-        window = cursor = b""
+        root = cursor = b""
         if carries or time_ms >= before.block_time_ms + self._heartbeat_ms:
-            block = BlockBoundary(before.block_index + 1, Height(before.height + 1))
-            after = replace(after, height=block.height, block_index=index, block_time_ms=time_ms)
-        self.checkpoint = after
-        self._forget()
-        if block is not None:
-            window = self.window_root()
-            self.checkpoint = replace(after, window_root=window)
+            root = self.window_root()
+            self.checkpoint = close_block(self.checkpoint, root)
+            block = BlockBoundary(before.block_index + 1, self.checkpoint.height)
             cursor = encode_cursor(self.checkpoint)
         vertices = tuple(node.vertex for node in nodes)
-        return CommittedSubDag(index, leader.ref, vertices, time_ms, digest, window, before.epoch, block, cursor)
+        return CommittedSubDag(index, leader.ref, vertices, time_ms, digest, root, before.epoch, block, cursor)
 
     def order(self, leader: Node) -> list[Node]:
         """Flag and return the leader and its ancestors not taken before, sorted by (round, author, id)."""
@@ -89,8 +77,6 @@ class Linearizer:
                     nodes.append(parent)
             position += 1
         nodes.sort(key=lambda node: (node.round, node.author, node.id))
-        for node in nodes:
-            self._committed.setdefault(node.round, []).append(node.id)
         return nodes
 
     def median_time(self, leader: Node) -> int:
@@ -113,35 +99,23 @@ class Linearizer:
 
     def window_root(self) -> bytes:
         """The window root behind the last commit."""
-        gc_round = self.gc_round
-        return window_root(
-            self.checkpoint,
-            (identifier for number, ids in self._committed.items() if number > gc_round for identifier in ids),
-        )
+        return self._window.root(self.checkpoint)
 
-    def restore(self, leaders: Iterable[VertexRef]) -> VertexRef | None:
+    def restore(self) -> VertexRef | None:
         """Flag what the commits so far took, from their last leaders down to the GC round of the checkpoint.
 
         Returns the first vertex that would be needed and isn't in the graph, None when all were.
         """
-        gc_round = self.gc_round
-        waiting = [ref for ref in leaders if ref.round > gc_round]
-        while waiting:
-            ref = waiting.pop()
+
+        def flag(ref: VertexRef) -> tuple[VertexRef, ...] | None:
             node = self._graph.get(ref.id)
             if node is None:
-                return ref
-            if node.committed:
-                continue
+                return None
             node.committed = True
-            self._committed.setdefault(node.round, []).append(node.id)
-            waiting.extend(parent for parent in node.parents if parent.round > gc_round)
-        return None
+            return node.parents
 
-    def _forget(self) -> None:
-        gc_round = self.gc_round
-        for number in [number for number in self._committed if number <= gc_round]:
-            del self._committed[number]
+        self._window, lost = find_window(self.checkpoint, self._gc_depth, flag)
+        return lost
 
 
 def commit_digest(previous: bytes, index: int, leader: bytes, vertices: Iterable[bytes]) -> bytes:

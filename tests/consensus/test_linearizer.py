@@ -134,7 +134,7 @@ def test_a_cursor_leads_back_to_the_same_window_and_the_same_next_commits() -> N
         for author in range(4):
             again.add(forge.made[number, author])
     resumed = linearizer(forge, again, checkpoint)
-    assert resumed.restore(checkpoint.leaders) is None
+    assert resumed.restore() is None
     assert resumed.window_root() == checkpoint.window_root
     rest = [resumed.commit(node(again, number, number % 4), 0) for number in range(closing.index + 1, 16)]
     assert rest == made[closing.index :]
@@ -147,7 +147,7 @@ def test_a_lost_vertex_is_named_on_the_way_back() -> None:
     again = Graph(forge.committee)
     for vertex in (forge.made[1, author] for author in range(4)):
         again.add(vertex)
-    assert linearizer(forge, again, checkpoint).restore(checkpoint.leaders) == forge.ref(3, 3)
+    assert linearizer(forge, again, checkpoint).restore() == forge.ref(3, 3)
 
 
 def test_cursors_come_back_and_bad_ones_are_refused() -> None:

@@ -95,7 +95,7 @@ def test_every_cursor_leads_to_the_same_commits(seed: int) -> None:
         for vertex in vertices:
             if vertex.round > graph.pruned_round:
                 line.add(graph.add(vertex))
-        assert line.linearizer.restore(at.leaders) is None
+        assert line.linearizer.restore() is None
         assert line.linearizer.window_root() == at.window_root
         assert commits_of(line.advance()) == commits[commit.index :]
 
