@@ -7,8 +7,8 @@ entries, kept as long). A height is written once: a different header for it is r
 node sign twice.
 
 Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
-receipts | t hash -> height, index, final | s state key -> value | u height -> undo | d input CID, record key | m
-cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in the loop.
+receipts | t hash -> height, index, final | s state key -> value | u height -> undo | o height -> outline | d input CID,
+record key | m cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in the loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECENT_HEIGHTS = 128
 STORE_VERSION = b"1"
 
 _HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
-_TRANSACTION, _STATE, _UNDO, _DERIVED, _META = b"t", b"s", b"u", b"d", b"m"
+_TRANSACTION, _STATE, _UNDO, _OUTLINE, _DERIVED, _META = b"t", b"s", b"u", b"o", b"d", b"m"
 _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
 _COMPLETE = _META + b"complete"
 """The height up to which no certificate is missing, as of the last chain block."""
@@ -55,13 +55,16 @@ class TransactionPlace:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedBlock:
-    """Everything that one chain block changes. `links`: (input CID bytes, record key) pairs for the lineage index."""
+    """Everything that one chain block changes. `links`: (input CID bytes, record key) pairs for the lineage index;
+    `outline`: which vertices its commits ordered (consensus.order.ranges), for those who apply it without ordering.
+    """
 
     header: Header
     transactions: tuple[bytes, ...]
     receipts: tuple[Receipt, ...]
     changes: tuple[tuple[bytes, bytes | None], ...]
     links: tuple[tuple[bytes, bytes], ...]
+    outline: bytes
     cursor: bytes
 
 
@@ -252,6 +255,10 @@ class ChainStore:
         items = codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "chain block")
         return tuple(codec.expect_bytes(item, "chain block item") for item in items)
 
+    def outline(self, height: int) -> bytes | None:
+        """Which vertices the block's commits ordered; None for genesis and for what isn't kept."""
+        return self._db.get(_OUTLINE + _number(height))
+
     def place(self, transaction_hash: bytes) -> TransactionPlace | None:
         """Where a transaction was executed first; a final outcome replaces one that wasn't."""
         raw = self._db.get(_TRANSACTION + transaction_hash)
@@ -343,6 +350,7 @@ class ChainStore:
             (_BODY + height, codec.encode(block.transactions)),
             (_RECEIPTS + height, codec.encode(tuple(receipt.encode_stored() for receipt in block.receipts))),
             (_UNDO + height, _encode_undo(undo)),
+            (_OUTLINE + height, block.outline),
             (_CURSOR, block.cursor),
             (_COMPLETE, _number(self._complete)),
         ]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consensus.events import CommittedSubDag, Executed
+from consensus.order.checkpoint import decode_cursor
+from consensus.order.ranges import Outline, encode_outline
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.transition import BlockResult, execute_payloads
 from mpisa.node.chain_store import ExecutedBlock
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor as ThreadExecutor
 
+    from consensus.dag.vertex import VertexRef
     from mpisa.node.chain_store import ChainStore
     from mpisa.primitives.keys import PrivateKey, PublicKey
     from mpisa.primitives.transaction import SignedTransaction
@@ -83,6 +86,7 @@ class Execution:
         self._writer = writer
         self._signatures = signatures
         self._payloads: list[bytes] = []
+        self._folded: list[tuple[VertexRef, ...]] = []
 
     async def execute(self, commit: CommittedSubDag) -> Outcome | None:
         """The outcome when this commit closes a chain block, else None.
@@ -92,28 +96,32 @@ class Execution:
         payloads = [*self._payloads, *(vertex.payload for vertex in commit.vertices if vertex.payload)]
         if commit.block is None:
             self._payloads = payloads
+            self._folded.append(refs_of(commit))
             return None
-        outcome = await asyncio.get_running_loop().run_in_executor(self._writer, self._execute, commit, payloads)
-        self._payloads = []
+        outline = outline_of(self._folded, commit)
+        outcome = await asyncio.get_running_loop().run_in_executor(
+            self._writer, self._execute, commit, payloads, outline
+        )
+        self._payloads, self._folded = [], []
         return outcome
 
     def again(self, height: int) -> Executed:
         """The event of a height executed before: after a restart, for heights without a certificate."""
         return self._sign(height)
 
-    def execute_again(self, commit: CommittedSubDag, *, sync: bool) -> Header:
-        """The header of the chain block that this commit closes, executed from the own store; blocks, signs nothing.
+    def execute_again(self, commit: CommittedSubDag, outline: bytes, *, sync: bool) -> Header:
+        """The header of the chain block that this commit closes, which was ordered before; blocks, signs nothing.
 
         Without `sync` a power cut may take the latest blocks, and then the same commits come again. Raises DiskFull.
         """
         payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
-        return self._make(commit, payloads, sync=sync).header
+        return self._make(commit, payloads, outline, sync=sync).header
 
-    def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes]) -> Outcome:
-        block = self._make(commit, payloads, sync=True)
+    def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes) -> Outcome:
+        block = self._make(commit, payloads, outline, sync=True)
         return Outcome(block, self._sign(block.header.height))
 
-    def _make(self, commit: CommittedSubDag, payloads: Sequence[bytes], *, sync: bool) -> ExecutedBlock:
+    def _make(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes, *, sync: bool) -> ExecutedBlock:
         assert commit.block is not None
         height = commit.block.height
         previous = self._store.header(height - 1)
@@ -122,7 +130,9 @@ class Execution:
         update = self._store.preview(result.changes)
         header = self._header(commit, previous, result, update.root)
         links = _lineage_links(result)
-        block = ExecutedBlock(header, result.transactions, result.receipts, result.changes, links, commit.cursor)
+        block = ExecutedBlock(
+            header, result.transactions, result.receipts, result.changes, links, outline, commit.cursor
+        )
         self._store.commit(block, update, sync=sync)
         return block
 
@@ -149,6 +159,16 @@ class Execution:
         header = self._store.reread_header(height)
         signature = sign_header(self._key, header) if self._key is not None else b""
         return Executed(height=Height(height), header_hash=header_hash(header), signature=signature, header=header)
+
+
+def refs_of(commit: CommittedSubDag) -> tuple[VertexRef, ...]:
+    """What an outline lists of a commit."""
+    return tuple([vertex.ref for vertex in commit.vertices])
+
+
+def outline_of(folded: Sequence[tuple[VertexRef, ...]], closing: CommittedSubDag) -> bytes:
+    """The outline of a chain block: the commits folded into it, then the one that closes it."""
+    return encode_outline(Outline(decode_cursor(closing.cursor).slot, (*folded, refs_of(closing))))
 
 
 def _lineage_links(result: BlockResult) -> tuple[tuple[bytes, bytes], ...]:

@@ -19,6 +19,7 @@ from consensus.engine import Engine
 from consensus.events import Commit
 from consensus.order.certifier import Certified, Certifier
 from consensus.order.checkpoint import decode_cursor
+from mpisa.node.execution import outline_of, refs_of
 from mpisa.primitives.errors import NotReady
 from mpisa.primitives.header import header_hash
 from mpisa.primitives.identifiers import Height
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consensus.dag.committee import Committee
-    from consensus.dag.vertex import Vertex
+    from consensus.dag.vertex import Vertex, VertexRef
     from consensus.events import CommittedSubDag
     from consensus.parameters import Parameters
     from mpisa.node.chain_store import ChainStore
@@ -107,8 +108,9 @@ class Rebuild:
             for signature in vertex.header.execution_signatures:
                 self._keep(self._certifier.observe(signature))
         commits = self._order(vertices)
-        for position, commit in enumerate(commits, 1):
-            header = self._execution.execute_again(commit, sync=position == len(commits))
+        for position, (folded, commit) in enumerate(commits, 1):
+            outline = outline_of(folded, commit)
+            header = self._execution.execute_again(commit, outline, sync=position == len(commits))
             self._keep(self._certifier.executed(Height(header.height), header_hash(header), None))
         self._scale = 1 if commits else 2 * self._scale  # no chain block closed within the page: look further
         return bool(commits) or not is_all
@@ -129,8 +131,8 @@ class Rebuild:
             size += len(raw)
         return found, True
 
-    def _order(self, vertices: list[Vertex]) -> list[CommittedSubDag]:
-        """The commits that close chain blocks; those folded into them carry nothing to execute."""
+    def _order(self, vertices: list[Vertex]) -> list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]]:
+        """The commits that close chain blocks, and the vertices of those folded into each, which carry nothing."""
         genesis = self._chain.genesis
         engine = Engine.recover(
             self._chain.parameters,
@@ -145,8 +147,16 @@ class Rebuild:
             vertices=vertices,
             proposal=None,
         )
-        effects = engine.start(0)
-        return [effect.commit for effect in effects if isinstance(effect, Commit) and effect.commit.block is not None]
+        blocks: list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]] = []
+        folded: list[tuple[VertexRef, ...]] = []
+        for effect in engine.start(0):
+            if isinstance(effect, Commit):
+                if effect.commit.block is None:
+                    folded.append(refs_of(effect.commit))
+                else:
+                    blocks.append((folded, effect.commit))
+                    folded = []
+        return blocks
 
     def _keep(self, certified: Certified | None) -> None:
         if certified is not None:

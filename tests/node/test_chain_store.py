@@ -19,6 +19,7 @@ from tests.node.cluster import key_of, make_genesis, validator_keys
 
 GENESIS = make_genesis([validator_keys(0)], [key_of("account 0")])
 GENESIS_HEADER = genesis_header(GENESIS)
+OUTLINE = b"outline"
 
 
 def open_store(path: Path) -> ChainStore:
@@ -55,7 +56,7 @@ def commit(
         next_validators_hash=bytes(32),
     )
     transactions = tuple(b"raw" + receipt.tx_hash for receipt in receipts)
-    store.commit(ExecutedBlock(header, transactions, receipts, changes, (), cursor), update)
+    store.commit(ExecutedBlock(header, transactions, receipts, changes, (), OUTLINE, cursor), update)
     return header
 
 
@@ -70,6 +71,7 @@ def test_a_fresh_store_holds_genesis(store: ChainStore) -> None:
     assert store.header(0) == GENESIS_HEADER
     assert store.height_of(store.hash_at(0)) == 0
     assert (store.transactions(0), store.receipts(0), store.certificate(0)) == ((), (), None)
+    assert store.outline(0) is None
     assert {key: store.get(key) for key in genesis_state(GENESIS)} == genesis_state(GENESIS)
 
 
@@ -133,7 +135,7 @@ def test_the_first_final_outcome_stays(store: ChainStore) -> None:
 
 def test_a_height_is_written_once(store: ChainStore) -> None:
     header = commit(store, (b"k", b"v"))
-    block = ExecutedBlock(header, (), (), ((b"k", b"other"),), (), b"c")
+    block = ExecutedBlock(header, (), (), ((b"k", b"other"),), (), OUTLINE, b"c")
     with pytest.raises(AssertionError, match="chain blocks are committed in order"):
         store.commit(block, store.preview(()))
     assert store.reread_header(1) == header
