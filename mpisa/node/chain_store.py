@@ -8,7 +8,8 @@ node sign twice.
 
 Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
 receipts | t hash -> height, index, final | s state key -> value | u height -> undo | o height -> outline | d input CID,
-record key | m cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in the loop.
+record key | m cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in
+the loop.
 """
 
 from __future__ import annotations
