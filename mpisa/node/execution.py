@@ -168,7 +168,8 @@ def refs_of(commit: CommittedSubDag) -> tuple[VertexRef, ...]:
 
 def outline_of(folded: Sequence[tuple[VertexRef, ...]], closing: CommittedSubDag) -> bytes:
     """The outline of a chain block: the commits folded into it, then the one that closes it."""
-    return encode_outline(Outline(decode_cursor(closing.cursor).slot, (*folded, refs_of(closing))))
+    checkpoint = decode_cursor(closing.cursor)
+    return encode_outline(Outline(checkpoint.slot, checkpoint.conduct, (*folded, refs_of(closing))))
 
 
 def _lineage_links(result: BlockResult) -> tuple[tuple[bytes, bytes], ...]:
