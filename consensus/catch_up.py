@@ -7,9 +7,10 @@ above, this node is behind for certain and proposes nothing.
 """
 
 from consensus.dag.committee import Committee
+from consensus.dag.vertex import FIRST_EPOCH
 from consensus.events import RequestRange
 from consensus.parameters import Parameters
-from mpisa.primitives.identifiers import AuthorityIndex, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
 
 
 class CatchUp:
@@ -23,19 +24,31 @@ class CatchUp:
         "_asked",
         "_attempts",
         "_committee",
+        "_epoch",
         "_from",
         "_highest",
+        "_is_rest_wanted",
         "_own",
         "_parameters",
         "_progress_ms",
+        "_rest_ms",
+        "_rest_round",
+        "_rest_turn",
         "_rounds",
         "known_round",
     )
 
-    def __init__(self, parameters: Parameters, committee: Committee, own: AuthorityIndex | None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        committee: Committee,
+        own: AuthorityIndex | None,
+        epoch: Epoch = FIRST_EPOCH,
+    ) -> None:
         self._parameters = parameters
         self._committee = committee
         self._own = own
+        self._epoch = epoch
         self._rounds = [0] * len(committee)
         self._highest = 0
         self.known_round = 0
@@ -43,6 +56,14 @@ class CatchUp:
         self._asked: AuthorityIndex | None = None
         self._progress_ms = 0
         self._attempts = 0
+        self._is_rest_wanted = False
+        self._rest_ms = 0
+        self._rest_round = 0
+        self._rest_turn = 0
+
+    def want_rest(self) -> None:
+        """The others have left this epoch: nobody will say how far it went, so what is behind ours is asked for."""
+        self._is_rest_wanted = True
 
     def note(self, author: int, round_number: int) -> None:
         """A vertex with a valid signature of this author and round was seen."""
@@ -71,10 +92,11 @@ class CatchUp:
 
     def due(self, open_round: int, gc_round: int, now_ms: int) -> RequestRange | None:
         """The range request to make now, if any."""
+        first = max(gc_round + 1, open_round - 1)
         if not self.is_far(self._highest, open_round):
             self._from = None
             self._attempts = 0
-            return None
+            return self._rest(first, open_round, now_ms)
         ahead = [
             (-round_number, author)
             for author, round_number in enumerate(self._rounds)
@@ -87,16 +109,36 @@ class CatchUp:
                 return None
             self._attempts += 1
         ahead.sort()
-        self._from = max(gc_round + 1, open_round - 1)
+        self._from = first
         self._progress_ms = now_ms
         self._asked = AuthorityIndex(ahead[self._attempts % len(ahead)][1])
-        return RequestRange(self._asked, Round(self._from))
+        return RequestRange(self._asked, Round(self._from), self._epoch)
+
+    def _rest(self, first: int, open_round: int, now_ms: int) -> RequestRange | None:
+        """The rest of an epoch that the others have left, from each authority in turn."""
+        others = [author for author in range(len(self._committee)) if author != self._own]
+        if not self._is_rest_wanted or now_ms < self._rest_ms or not others:
+            return None
+        self._is_rest_wanted = False
+        self._rest_ms = now_ms + self._parameters.range_timeout_ms
+        self._rest_round = open_round
+        self._asked = AuthorityIndex(others[self._rest_turn % len(others)])
+        self._rest_turn += 1
+        return RequestRange(self._asked, Round(first), self._epoch)
 
     def ended(self, sender: int, open_round: int) -> None:
         """The answer of a range request is complete: go on at once if it brought something, else after the timeout."""
-        if self._from is not None and self._asked == sender and open_round > self._from + 1:
+        if self._asked != sender:
+            return
+        if self._from is not None and open_round > self._from + 1:
             self._from = None
+        elif self._from is None and open_round > self._rest_round:
+            self._is_rest_wanted = True
+            self._rest_ms = 0
+            self._rest_turn -= 1
 
     def next_due(self) -> int | None:
         """When to look again if nothing comes (ms)."""
-        return None if self._from is None else self._progress_ms + self._parameters.range_timeout_ms
+        if self._from is not None:
+            return self._progress_ms + self._parameters.range_timeout_ms
+        return self._rest_ms if self._is_rest_wanted else None

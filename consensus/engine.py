@@ -3,25 +3,28 @@
 It owns all state of one authority (or follower) in one epoch and does no I/O. Every call works the same way: take the
 event in, move what it sets free into the graph, emit the commits that follow, then see whether a vertex is due, what
 to fetch, and which timers to set. Own vertices are durable before they are sent, together with everything they build
-on.
+on. Once the epoch's closing header is executed no commit is emitted any more: empty vertices carry its signatures
+round (section 16). The epochs of a node are `consensus.succession`'s business.
 """
 
 from collections.abc import Iterable
 
 from consensus import events
 from consensus.catch_up import CatchUp
+from consensus.closing import Closing
 from consensus.dag.admission import Admission
-from consensus.dag.committee import Committee
 from consensus.dag.evidence import evidence_author
 from consensus.dag.graph import Graph, Node
 from consensus.dag.threshold_clock import ThresholdClock
-from consensus.dag.vertex import Vertex, decode_vertex, encode_vertex, genesis_refs
+from consensus.dag.vertex import decode_vertex, encode_vertex, genesis_refs
 from consensus.fetching import fetch
 from consensus.halting import halt_evidence
+from consensus.identity import Seat
 from consensus.journal import Journal
 from consensus.order.certifier import Certified as CertifiedHeight
 from consensus.order.certifier import Certifier
-from consensus.order.checkpoint import Checkpoint, decode_cursor, first_checkpoint
+from consensus.order.checkpoint import Checkpoint, decode_cursor
+from consensus.order.epoch import EpochStart
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer
 from consensus.pacemaker import Pacemaker
@@ -29,40 +32,37 @@ from consensus.parameters import Parameters
 from consensus.presence import Presence
 from consensus.proposer import Proposer
 from consensus.recovery import restore
+from consensus.reporting import report
 from consensus.resender import Resender
 from consensus.status import EngineStatus, describe
 from consensus.timers import Timers
 from consensus.workload import Workload
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
-from mpisa.primitives.keys import PrivateKey
+from mpisa.primitives.header import Header
+from mpisa.primitives.identifiers import Round
 
 
 class Engine:
     """One node's consensus in one epoch. Not thread-safe: one owner calls `start` once, then `handle`.
 
-    `anchor` is the hash of the closing header before the epoch (genesis for the first), `anchor_time_ms` its time. A
-    follower has neither `own` nor `key`.
+    Without a seat it follows: it orders and certifies like everybody, and signs nothing.
     """
 
     def __init__(
         self,
         parameters: Parameters,
-        committee: Committee,
         chain_hash: bytes,
-        epoch: Epoch,
-        anchor: bytes,
-        own: AuthorityIndex | None,
-        key: PrivateKey | None,
+        start: EpochStart,
+        seat: Seat | None = None,
         *,
-        anchor_time_ms: int = 0,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        assert (own is None) == (key is None), "an authority has a key, a follower has none"
-        at = first_checkpoint(epoch, anchor_time_ms) if checkpoint is None else checkpoint
-        genesis = genesis_refs(anchor, len(committee))
-        rota = Rota(parameters, committee, chain_hash, anchor, at)
+        committee, epoch = start.committee, start.epoch
+        at = start.checkpoint if checkpoint is None else checkpoint
+        genesis = genesis_refs(start.anchor, len(committee))
+        rota = Rota(parameters, committee, chain_hash, start.anchor, at)
+        own = None if seat is None else seat.index
         self._parameters = parameters
-        self._committee = committee
+        self._epoch = epoch
         self._own = own
         self._graph = Graph(committee)
         self._graph.prune(at.gc_round(parameters.gc_depth))
@@ -71,16 +71,15 @@ class Engine:
         self._clock = ThresholdClock(committee, self._graph, 0)
         self._pacemaker = Pacemaker(parameters, self._graph, self._sequencer.committer, own)
         self._proposer = (
-            None
-            if own is None or key is None
-            else Proposer(parameters, committee, self._graph, chain_hash, epoch, own, key, genesis)
+            None if seat is None else Proposer(parameters, committee, self._graph, chain_hash, epoch, seat, genesis)
         )
-        self._certifier = Certifier(committee, chain_hash, parameters.certifier_window, at.height)
-        self._catch_up = CatchUp(parameters, committee, own)
+        self._certifier = Certifier(committee, chain_hash, parameters.certifier_window, at.height, start.height)
+        self._catch_up = CatchUp(parameters, committee, own, epoch)
         self._presence = Presence(committee, own)
-        self._journal = Journal(parameters.max_unpersisted)
+        self._journal = Journal(parameters.max_unpersisted, epoch)
+        self._closing = Closing()
         self._effects: list[events.Effect] = []
-        self._timers = Timers()
+        self._timers = Timers(epoch)
         self._workload = Workload(parameters.certify_patience_rounds)
         self._now = 0
         self._first_proposal_ms = 0
@@ -93,48 +92,31 @@ class Engine:
     def recover(
         cls,
         parameters: Parameters,
-        committee: Committee,
         chain_hash: bytes,
-        epoch: Epoch,
-        anchor: bytes,
-        own: AuthorityIndex | None,
-        key: PrivateKey | None,
-        *,
-        anchor_time_ms: int = 0,
-        cursor: bytes | None,
-        vertices: Iterable[Vertex],
-        proposal: events.ProposalRecord | None,
-        lost: str | None = None,
+        start: EpochStart,
+        seat: Seat | None,
+        stored: events.StoredEpoch,
     ) -> "Engine":
-        """The engine as it was: the cursor of the last executed block (None before the first), what was persisted.
+        """The engine as it was, from what was persisted of the epoch.
 
-        Of the vertices, those at or below the cursor's GC round aren't needed. `start` then emits the commits behind
-        the cursor again and re-sends the last proposal. `lost` says what the store is known to have lost: the
-        authority then sits the epoch out, since it can't know what it signed. Raises Rejection for a cursor or
-        proposal that can't be read, StoreDamaged where the vertices don't lead to the cursor's committed window.
+        `start` then emits the commits behind the cursor again and re-sends the last proposal. Raises Rejection for a
+        cursor or proposal that can't be read, StoreDamaged where the vertices don't lead to the cursor's committed
+        window.
         """
-        checkpoint = None if cursor is None else decode_cursor(cursor)
-        engine = cls(
-            parameters,
-            committee,
-            chain_hash,
-            epoch,
-            anchor,
-            own,
-            key,
-            anchor_time_ms=anchor_time_ms,
-            checkpoint=checkpoint,
-        )
-        last = None if proposal is None else decode_vertex(proposal.raw, parameters)
-        accepted = restore(engine._admission, engine._sequencer, vertices, last)
+        checkpoint = None if stored.cursor is None else decode_cursor(stored.cursor)
+        engine = cls(parameters, chain_hash, start, seat, checkpoint=checkpoint)
+        last = None if stored.proposal is None or seat is None else decode_vertex(stored.proposal.raw, parameters)
+        accepted = restore(engine._admission, engine._sequencer, stored.vertices, last)
         for node in accepted:
             engine._take_in(node)
         engine._presence.restore(None if last is None else last.round, accepted)
-        if lost is not None and own is not None:
-            engine._presence.absent = lost
-        if last is not None and proposal is not None and engine._proposer is not None:
+        if stored.lost is not None and seat is not None:
+            engine._presence.absent = stored.lost
+        if last is not None and stored.proposal is not None and engine._proposer is not None:
             engine._proposer.restore(last)
-            engine._resender.raw = proposal.raw
+            engine._resender.raw = stored.proposal.raw
+        if stored.closing is not None:
+            engine._close(stored.closing)
         return engine
 
     def start(self, now_ms: int) -> list[events.Effect]:
@@ -173,11 +155,17 @@ class Engine:
                 self._admission.pending.unavailable(event.refs, event.sender, self._now)
             case events.RangeEnded():
                 self._catch_up.ended(event.sender, self._clock.round)
+            case events.CertificateReceived():
+                self._certified(self._certifier.received(event.height, event.certificate))
+            case events.EpochAhead():
+                self._catch_up.want_rest()
         return self._settle()
 
     def status(self) -> EngineStatus:
         """A snapshot."""
         return describe(
+            self._epoch,
+            self._own,
             self._proposer,
             self._clock,
             self._graph,
@@ -186,6 +174,7 @@ class Engine:
             self._certifier,
             self._admission,
             self._pacemaker,
+            closing=self._closing.header,
             is_idle=self._is_idle(),
             sitting_out=self._presence.absent,
             halted=self._halted,
@@ -213,6 +202,9 @@ class Engine:
             self._resender.resent(self._now)
             if self._presence.absent is None:
                 self._effects.append(events.Broadcast(self._resender.raw))
+            if self._closing.signature is not None:
+                self._effects.append(events.BroadcastSignature(self._closing.signature, self._epoch))
+            self._catch_up.want_rest()
 
     def _provide(self, event: events.PayloadProvided) -> None:
         if not self._awaiting_payload:
@@ -220,8 +212,8 @@ class Engine:
         assert len(event.payload) <= self._parameters.max_payload_bytes, "the shell keeps to max_payload_bytes"
         self._awaiting_payload = False
         self._workload.pool_waiting = bool(event.payload)
-        if self._halted is not None or self._presence.absent is not None:
-            self._effects.extend([events.PayloadLapsed(event.round, event.payload)] if event.payload else ())
+        if self._halted is not None or self._presence.absent is not None or self._closing.header is not None:
+            self._lapse([(event.round, event.payload)])
             return
         self._payload = event.payload
         self._propose()
@@ -230,10 +222,25 @@ class Engine:
         own = None
         if self._own is not None and event.signature:
             own = events.ExecutionSignature(event.height, event.header_hash, self._own, event.signature)
-            self._effects.append(events.BroadcastSignature(own))
+            self._effects.append(events.BroadcastSignature(own, self._epoch))
             if self._proposer is not None:
                 self._proposer.carry_signature(own)
+        self._closing.executed(event.header.last_commit)
+        if event.header.closes_epoch:
+            self._closing.signature = own
+            self._close(event.header)
         self._certified(self._certifier.executed(event.height, event.header_hash, own))
+
+    def _close(self, header: Header) -> None:
+        """The epoch ends with this header: what it doesn't hold comes back, nothing more is committed."""
+        self._workload.pool_waiting = False
+        self._lapse(self._closing.close(header))
+        if self._payload:
+            self._lapse([(Round(self._clock.round), self._payload)])
+        self._payload = b""
+
+    def _lapse(self, payloads: Iterable[tuple[Round, bytes]]) -> None:
+        self._effects.extend(events.PayloadLapsed(number, payload) for number, payload in payloads if payload)
 
     def _observe(self, signature: events.ExecutionSignature) -> None:
         if signature.authority != self._own:
@@ -252,7 +259,7 @@ class Engine:
                 self._take_in(node)
             if waiting:
                 self._catch_up.progressed(self._now)
-            self._report()
+            report(self._effects, self._admission, self._proposer, self._presence, self._own, self._epoch)
             waiting = self._commit()
             if not waiting:
                 return
@@ -261,6 +268,8 @@ class Engine:
         """Everything but persistence that an accepted vertex means."""
         vertex = node.vertex
         self._sequencer.add(node)
+        if node.author == self._own and not node.committed:
+            self._closing.sent(vertex)
         if node.author not in self._admission.equivocators:
             self._graph.vouch(node)
         self._workload.accepted(node)
@@ -271,18 +280,6 @@ class Engine:
         if self._proposer is not None:
             for item in vertex.evidence:
                 self._proposer.was_carried(evidence_author(item, self._parameters))
-
-    def _report(self) -> None:
-        """Evidence and faults that admission met."""
-        for evidence in self._admission.found:
-            self._effects.append(events.EvidenceFound(evidence.author, evidence.round, evidence.raw))
-            if evidence.author == self._own:
-                self._presence.absent = f"the own key signed two vertices of round {evidence.round}"
-            if self._proposer is not None:
-                self._proposer.carry_evidence(evidence)
-        self._effects.extend(events.PeerFault(author, rejection) for author, rejection in self._admission.faults)
-        self._admission.found.clear()
-        self._admission.faults.clear()
 
     def _commit(self) -> list[Node]:
         """Emit the slots decided now; what the moved GC round lets into the graph."""
@@ -303,16 +300,19 @@ class Engine:
         gc_round = self._sequencer.linearizer.gc_round
         for node in self._graph.prune(gc_round):
             self._workload.settled(node.id)
-            if node.author == self._own and not node.committed and node.vertex.payload:
-                self._effects.append(events.PayloadLapsed(Round(node.round), node.vertex.payload))
+            if not node.committed:
+                self._lapse(self._closing.drop(node.id))
         self._sequencer.committer.prune(gc_round)
         return self._admission.prune(gc_round, self._now)
 
     def _emit(self, commit: events.CommittedSubDag) -> None:
-        """What a block builds on is durable before its cursor can be."""
+        """What a block builds on is durable before its cursor can be. Behind a closing header commits are void."""
         for vertex in commit.vertices:
             self._workload.settled(vertex.id)
             self._graph.shed(vertex.id)
+            self._closing.committed(vertex.id, commit.index)
+        if self._closing.header is not None:
+            return
         unsynced = commit.block is not None and any(self._journal.is_unsynced(item.id) for item in commit.vertices)
         self._journal.flush(self._effects, sync=unsynced)
         self._effects.append(events.Commit(commit))
@@ -322,7 +322,8 @@ class Engine:
         if self._halted is None:
             self._pace()
             gc_round = self._graph.pruned_round
-            again = fetch(self._effects, self._admission, self._catch_up, self._clock.round, gc_round, self._now)
+            open_round = self._clock.round
+            again = fetch(self._effects, self._admission, self._catch_up, self._epoch, open_round, gc_round, self._now)
             self._timers.set(self._effects, events.TimerKind.FETCH, again)
             if len(self._admission.held):
                 self._timers.set(self._effects, events.TimerKind.HELD, self._admission.held.next_due())
@@ -334,7 +335,8 @@ class Engine:
 
     def _pace(self) -> None:
         """Ask for a payload when a vertex is due, or set the timer for when it may be."""
-        if not self._may_propose() or self._awaiting_payload or self._proposer is None:
+        is_waiting = self._awaiting_payload and self._closing.header is None
+        if not self._may_propose() or is_waiting or self._proposer is None:
             return
         if self._clock.round <= self._proposer.last.round:
             return
@@ -349,15 +351,15 @@ class Engine:
             at = max(self._first_proposal_ms, at or 0)
         if at is not None:
             self._timers.set(self._effects, events.TimerKind.ROUND, at)
-        elif self._payload is not None:
+        elif self._payload is not None or self._closing.header is not None:
             self._propose()
         else:
             self._awaiting_payload = True
-            self._effects.append(events.RequestPayload(Round(self._clock.round)))
+            self._effects.append(events.RequestPayload(Round(self._clock.round), self._epoch))
 
     def _propose(self) -> None:
         """Make the vertex of the open round, and send it once it is on the disk."""
-        proposer, payload = self._proposer, self._payload
+        proposer, payload = self._proposer, self._payload if self._closing.header is None else b""
         if proposer is None or payload is None or not self._may_propose():
             return
         target = Round(self._clock.round)
@@ -370,7 +372,7 @@ class Engine:
         accepted = self._admission.add_own(vertex)
         assert [node.id for node in accepted[:1]] == [vertex.id], "an own vertex builds on accepted ones alone"
         self._journal.accepted(vertex)
-        self._journal.propose(self._effects, events.ProposalRecord(target, raw))
+        self._journal.propose(self._effects, events.ProposalRecord(target, raw, self._epoch))
         self._effects.append(events.Broadcast(raw))
         self._resender.sent(raw, self._now)
         self._take_in(accepted[0])
@@ -388,8 +390,10 @@ class Engine:
 
     def _is_idle(self) -> bool:
         """Nothing to order or certify."""
-        proposer = self._proposer
-        if self._workload.is_pending or self._payload or (proposer is not None and proposer.has_evidence):
+        closing = self._closing.header
+        is_loaded = self._proposer is not None and self._proposer.is_loaded(with_signatures=closing is not None)
+        if self._workload.is_pending or self._payload or is_loaded:
             return False
-        height = max(self._sequencer.linearizer.checkpoint.height, self._certifier.executed_height)
+        ordered = self._sequencer.linearizer.checkpoint.height if closing is None else closing.height
+        height = max(ordered, self._certifier.executed_height)
         return not self._workload.is_certifying(height, self._certifier.certified_height, self._clock.round)

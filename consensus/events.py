@@ -1,16 +1,21 @@
-"""What goes into the engine and what comes out (docs/protocol.md, section 9).
+"""What goes into consensus and what comes out (docs/protocol.md, section 9).
 
 A shell hands events in one at a time, with the time, and performs the effects it gets back strictly in order: a
 `Persist` is durable (to the operating system, or to the disk when `sync`) before the next effect is begun. One timer
 a kind: a `SetTimer` replaces the earlier one. All times are milliseconds of the shell's clock, which must never run
 backwards.
+
+Where a `VertexReceived`, an authority index or a round stands, `epoch` says whose: a node may serve one epoch while it
+takes part in the next.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from consensus.dag.vertex import ExecutionSignature, Vertex, VertexRef
+from consensus.dag.committee import Committee
+from consensus.dag.vertex import FIRST_EPOCH, ExecutionSignature, Vertex, VertexRef
 from mpisa.primitives.errors import Rejection
 from mpisa.primitives.header import Certificate, Header
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
@@ -41,6 +46,7 @@ class TimerFired:
     """The timer of this kind is due. An early or repeated one does no harm."""
 
     kind: TimerKind
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +62,22 @@ class PayloadProvided:
 
     round: Round
     payload: bytes
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
     """The block at this height is executed and durable; signature is this authority's (64 bytes), empty for a follower.
 
-    After a restart the shell hands in again the heights that it holds no certificate for, in ascending order.
+    After a restart the shell hands in again the heights that it holds no certificate for, in ascending order. A closing
+    header comes with the committee that it names.
     """
 
     height: Height
     header_hash: bytes
     signature: bytes
     header: Header
+    next_committee: Committee | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class ExecutionSignatureReceived:
 
     sender: AuthorityIndex
     signature: ExecutionSignature
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,7 @@ class AncestorsUnavailable:
 
     refs: tuple[VertexRef, ...]
     sender: AuthorityIndex
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,44 @@ class RangeEnded:
     """
 
     sender: AuthorityIndex
+    epoch: Epoch = FIRST_EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReceived:
+    """A certificate of a header that this node executed came from elsewhere; the shell has verified it."""
+
+    height: Height
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class EpochAhead:
+    """Somebody speaks of a later epoch than any here: the rest of ours is asked for. A lie costs one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEpoch:
+    """What the shell's stores hold of an epoch.
+
+    The cursor of its last executed block (None before the first); its vertices, of which those at or below the
+    cursor's GC round aren't needed; the last own proposal; its closing header, once executed. `lost` says what the
+    stores are known to have lost: an authority that can't know what it signed sits the epoch out.
+    """
+
+    cursor: bytes | None = None
+    vertices: Iterable[Vertex] = ()
+    proposal: "ProposalRecord | None" = None
+    closing: Header | None = None
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecalled:
+    """The answer to `RecallEpoch`."""
+
+    epoch: Epoch
+    stored: StoredEpoch
 
 
 Event: TypeAlias = (
@@ -105,6 +154,9 @@ Event: TypeAlias = (
     | ExecutionSignatureReceived
     | AncestorsUnavailable
     | RangeEnded
+    | CertificateReceived
+    | EpochAhead
+    | EpochRecalled
 )
 
 
@@ -119,14 +171,16 @@ class VertexRecord:
     author: AuthorityIndex
     id: bytes
     raw: bytes
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalRecord:
-    """The last own proposal: one record, overwritten. `Engine.recover` needs it."""
+    """The last own proposal: one record an epoch, overwritten. A `StoredEpoch` needs it."""
 
     round: Round
     raw: bytes
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +205,7 @@ class BroadcastSignature:
     """
 
     signature: ExecutionSignature
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +214,7 @@ class SetTimer:
 
     kind: TimerKind
     at_ms: int
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +222,7 @@ class RequestPayload:
     """A vertex is about to be made: answer with PayloadProvided, at most `max_payload_bytes`."""
 
     round: Round
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +231,7 @@ class RequestAncestors:
 
     to: AuthorityIndex
     refs: tuple[VertexRef, ...]
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +242,7 @@ class RequestRange:
 
     to: AuthorityIndex
     from_round: Round
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +296,7 @@ class EvidenceFound:
     author: AuthorityIndex
     round: Round
     evidence: bytes
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +313,7 @@ class PeerFault:
 
     author: AuthorityIndex
     rejection: Rejection
+    epoch: Epoch = FIRST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +325,42 @@ class Halt:
 
     reason: str
     evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCertificate:
+    """Ask this authority for the certificate of the closing header; it comes in as CertificateReceived."""
+
+    to: AuthorityIndex
+    height: Height
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEpoch:
+    """An epoch is about to open: answer with EpochRecalled, what the stores hold of it. Whatever was signed in it
+    before is known then, however this node came here.
+    """
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOpened:
+    """From now on this node takes part in the epoch: as authority `own`, or as a follower (None). Comes at the start
+    too, for each epoch that is open then.
+    """
+
+    epoch: Epoch
+    committee: Committee
+    own: AuthorityIndex | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDropped:
+    """A header of the next epoch is certified: this one isn't served any more."""
+
+    epoch: Epoch
 
 
 Effect: TypeAlias = (
@@ -280,6 +377,10 @@ Effect: TypeAlias = (
     | PayloadLapsed
     | PeerFault
     | Halt
+    | RequestCertificate
+    | RecallEpoch
+    | EpochOpened
+    | EpochDropped
 )
 
 __all__ = [
@@ -287,10 +388,15 @@ __all__ = [
     "BlockBoundary",
     "Broadcast",
     "BroadcastSignature",
+    "CertificateReceived",
     "Certified",
     "Commit",
     "CommittedSubDag",
     "Effect",
+    "EpochAhead",
+    "EpochDropped",
+    "EpochOpened",
+    "EpochRecalled",
     "Event",
     "EvidenceFound",
     "Executed",
@@ -304,10 +410,13 @@ __all__ = [
     "Persist",
     "ProposalRecord",
     "RangeEnded",
+    "RecallEpoch",
     "RequestAncestors",
+    "RequestCertificate",
     "RequestPayload",
     "RequestRange",
     "SetTimer",
+    "StoredEpoch",
     "TimerFired",
     "TimerKind",
     "VertexReceived",

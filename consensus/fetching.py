@@ -3,16 +3,23 @@
 from consensus.catch_up import CatchUp
 from consensus.dag.admission import Admission
 from consensus.events import Effect, RequestAncestors
+from mpisa.primitives.identifiers import Epoch
 
 
 def fetch(
-    effects: list[Effect], admission: Admission, catch_up: CatchUp, open_round: int, gc_round: int, now_ms: int
+    effects: list[Effect],
+    admission: Admission,
+    catch_up: CatchUp,
+    epoch: Epoch,
+    open_round: int,
+    gc_round: int,
+    now_ms: int,
 ) -> int | None:
     """Append the requests that are due; when to look again (ms)."""
     waits = []
     if len(admission.pending):
         for target, refs in admission.pending.due(now_ms, admission.held):
-            effects.append(RequestAncestors(target, refs))
+            effects.append(RequestAncestors(target, refs, epoch))
         waits.append(admission.pending.next_due(now_ms, admission.held))
     request = catch_up.due(open_round, gc_round, now_ms)
     if request is not None:

@@ -6,14 +6,16 @@ that needs them, or when too many wait. A synced batch makes every earlier one d
 
 from consensus.dag.vertex import Vertex, encode_vertex
 from consensus.events import Effect, Persist, ProposalRecord, VertexRecord
+from mpisa.primitives.identifiers import Epoch
 
 
 class Journal:
     """Vertices to persist, and the ids persisted without sync since the last synced batch."""
 
-    __slots__ = ("_limit", "_unsynced", "_waiting")
+    __slots__ = ("_epoch", "_limit", "_unsynced", "_waiting")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, epoch: Epoch) -> None:
+        self._epoch = epoch
         self._limit = limit
         self._waiting: list[Vertex] = []
         self._unsynced: dict[bytes, None] = {}
@@ -46,7 +48,8 @@ class Journal:
 
     def _take(self) -> tuple[VertexRecord, ...]:
         records = tuple(
-            VertexRecord(vertex.round, vertex.author, vertex.id, encode_vertex(vertex)) for vertex in self._waiting
+            VertexRecord(vertex.round, vertex.author, vertex.id, encode_vertex(vertex), self._epoch)
+            for vertex in self._waiting
         )
         self._waiting.clear()
         return records

@@ -20,9 +20,9 @@ from consensus.dag.vertex import (
     payload_root,
     sign_vertex,
 )
+from consensus.identity import Seat
 from consensus.parameters import Parameters
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
-from mpisa.primitives.keys import PrivateKey
+from mpisa.primitives.identifiers import Epoch, Round
 
 
 class Proposer:
@@ -51,8 +51,7 @@ class Proposer:
         graph: Graph,
         chain_hash: bytes,
         epoch: Epoch,
-        own: AuthorityIndex,
-        key: PrivateKey,
+        seat: Seat,
         genesis: tuple[VertexRef, ...],
     ) -> None:
         self._parameters = parameters
@@ -60,13 +59,13 @@ class Proposer:
         self._graph = graph
         self._chain_hash = chain_hash
         self._epoch = epoch
-        self._own = own
-        self._key = key
+        self._own = seat.index
+        self._key = seat.key
         self._referenced = [0] * len(committee)
         self._signatures: dict[int, ExecutionSignature] = {}
         self._evidence: dict[int, Evidence] = {}
         self._genesis = genesis
-        self.last = genesis[own]
+        self.last = genesis[seat.index]
         self.last_timestamp_ms = 0
 
     def restore(self, vertex: Vertex) -> None:
@@ -90,10 +89,9 @@ class Proposer:
         """An accepted vertex carries evidence against this author."""
         self._evidence.pop(author, None)
 
-    @property
-    def has_evidence(self) -> bool:
-        """Whether there is evidence to carry."""
-        return bool(self._evidence)
+    def is_loaded(self, *, with_signatures: bool) -> bool:
+        """Whether there is evidence to carry, or own execution signatures where those are to be carried at once."""
+        return bool(self._evidence or (with_signatures and self._signatures))
 
     def propose(self, target: Round, payload: bytes, equivocators: Set[int], now_ms: int) -> Vertex | None:
         """The own vertex of this round, or None while the parents that may be chosen are no quorum."""

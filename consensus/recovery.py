@@ -27,7 +27,7 @@ def restore(
         accepted.extend(admission.restore(vertex))
     linearizer = sequencer.linearizer
     checkpoint = linearizer.checkpoint
-    if checkpoint.index == 0:
+    if not checkpoint.leaders:
         return accepted
     lost = linearizer.restore()
     if lost is not None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from consensus.dag.committee import Authority, Committee
 from consensus.dag.graph import Graph, Node
-from consensus.dag.vertex import Vertex, VertexHeader, VertexRef
-from consensus.order.checkpoint import first_checkpoint
+from consensus.dag.vertex import FIRST_EPOCH, Vertex, VertexHeader, VertexRef
 from consensus.order.committer import Committer, Decision, Slot, Verdict, conflicts_after
+from consensus.order.epoch import EpochStart
 from consensus.order.leader import LeaderSchedule, Listed, RoundRobin
 from consensus.order.linearizer import Linearizer
 from consensus.parameters import MAX_AUTHORITIES
@@ -54,7 +54,8 @@ def decide_case(case: Mapping[str, Any]) -> dict[str, Any]:
     conflicts = conflicts_after(committer, read.resume_after)
     if conflicts:
         return {"halt": [identifier.decode() for identifier in conflicts[0].vertices]}
-    linearizer = Linearizer(graph, read.committee, read.gc_depth, 0, first_checkpoint(Epoch(0), 0))
+    start = EpochStart(FIRST_EPOCH, read.committee, ZERO_DIGEST, 0)
+    linearizer = Linearizer(graph, read.committee, read.gc_depth, 0, start.checkpoint)
     if read.resume_after is not None:
         for decision in committer.decide(None):
             if decision.slot <= read.resume_after:

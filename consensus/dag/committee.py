@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from consensus.parameters import MAX_AUTHORITIES
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.header import Validator, ValidatorSet
 from mpisa.primitives.identifiers import Address, AuthorityIndex
 from mpisa.primitives.keys import KeyKind, PublicKey
 
@@ -78,6 +79,11 @@ class Committee:
     def is_member(self, index: int) -> bool:
         """Whether an authority has this index."""
         return 0 <= index < len(self.authorities)
+
+    @property
+    def validator_set(self) -> ValidatorSet:
+        """Addresses and powers, as headers name the set and certificates are checked against."""
+        return ValidatorSet(tuple(Validator(item.address, item.power) for item in self.authorities))
 
     def has_equal_power(self) -> bool:
         """Whether every authority has the same stake."""

@@ -4,17 +4,15 @@ Everything here depends on bytes and the committee alone: never on a clock, neve
 shell runs it in a worker thread, since it costs a signature check; what needs the DAG, the engine does.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Final
 
 from consensus.dag.committee import Committee
 from consensus.dag.evidence import check_origin, check_signature, verify_evidence
-from consensus.dag.vertex import Vertex, VertexHeader, decode_vertex
+from consensus.dag.vertex import FIRST_EPOCH, Vertex, VertexHeader, decode_vertex
 from consensus.parameters import Parameters
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Epoch
-
-FIRST_EPOCH: Final = Epoch(0)
 
 
 def verify_vertex(
@@ -26,13 +24,31 @@ def verify_vertex(
     WRONG_CHAIN, WRONG_EPOCH, UNKNOWN_AUTHORITY, BAD_PARENTS, BAD_SIGNATURE.
     """
     vertex = decode_vertex(raw, parameters)
+    _verify(vertex, committee, chain_hash, parameters, epoch)
+    return vertex
+
+
+def verify_in_epochs(
+    raw: bytes, committees: Mapping[Epoch, Committee], chain_hash: bytes, parameters: Parameters
+) -> Vertex:
+    """As `verify_vertex`, of whichever of these epochs it says. Raises Rejection(WRONG_EPOCH) for any other."""
+    vertex = decode_vertex(raw, parameters)
+    epoch = vertex.header.epoch
+    committee = committees.get(epoch)
+    if committee is None:
+        known = " or ".join(str(item) for item in sorted(committees))
+        raise Rejection(RejectionReason.WRONG_EPOCH, f"vertex: expected epoch {known}, got {epoch}")
+    _verify(vertex, committee, chain_hash, parameters, epoch)
+    return vertex
+
+
+def _verify(vertex: Vertex, committee: Committee, chain_hash: bytes, parameters: Parameters, epoch: Epoch) -> None:
     check_origin(vertex.header, committee, chain_hash, epoch, "vertex")
     validate_parents(vertex.header, committee)
     _validate_signatures(vertex.header)
     check_signature(vertex.id, vertex.signature, vertex.header, committee)
     for item in vertex.evidence:
         verify_evidence(item, committee, chain_hash, epoch, parameters)
-    return vertex
 
 
 def validate_parents(header: VertexHeader, committee: Committee) -> None:

@@ -22,6 +22,7 @@ MAX_ROUND: Final = (1 << 53) - 1
 MAX_TIMESTAMP_MS: Final = (1 << 53) - 1
 MAX_HEIGHT: Final = (1 << 53) - 1
 MAX_EPOCH: Final = (1 << 53) - 1
+FIRST_EPOCH: Final = Epoch(0)
 VERTEX_TAG: Final = "vertex"
 _HEADER_FIELDS: Final = 10
 

@@ -2,7 +2,8 @@
 
 Execution signatures come pushed and, so that none is lost, inside vertices. They are kept, one an authority and
 height, until this node has executed the height itself, and verified then, once each, against its own header hash. A
-signature over another hash is never counted. Heights are bounded by a window above the last certified one.
+signature over another hash is never counted. Heights are bounded by a window above the last certified one, and are
+those of one epoch: `base` is the height of the header before its first.
 """
 
 from dataclasses import dataclass, field
@@ -36,12 +37,24 @@ class Certified:
 class Certifier:
     """Signatures of heights that aren't certified yet."""
 
-    __slots__ = ("_chain_hash", "_committee", "_done", "_tallies", "_window", "certified_height", "executed_height")
+    __slots__ = (
+        "_base",
+        "_chain_hash",
+        "_committee",
+        "_done",
+        "_tallies",
+        "_window",
+        "certified_height",
+        "executed_height",
+    )
 
-    def __init__(self, committee: Committee, chain_hash: bytes, window: int, certified_height: int) -> None:
+    def __init__(
+        self, committee: Committee, chain_hash: bytes, window: int, certified_height: int, base: int = 0
+    ) -> None:
         self._committee = committee
         self._chain_hash = chain_hash
         self._window = window
+        self._base = base
         self._tallies: dict[int, _Tally] = {}
         self._done: dict[int, None] = {}
         self.certified_height = certified_height
@@ -80,6 +93,13 @@ class Certifier:
         self._judge(height, tally, signature)
         return self._conclude(height, tally)
 
+    def received(self, height: Height, certificate: Certificate) -> Certified | None:
+        """A whole certificate, verified by whoever hands it in, of a height that this node executed."""
+        tally = self._tallies.get(height)
+        if height in self._done or tally is None or tally.header_hash is None:
+            return None
+        return self._finish(height, tally.header_hash, certificate)
+
     def diverging(self) -> tuple[tuple[int, int], ...]:
         """(height, authority) of uncertified heights where an authority named another header than ours."""
         return tuple(
@@ -106,15 +126,17 @@ class Certifier:
     def _conclude(self, height: int, tally: _Tally) -> Certified | None:
         if tally.header_hash is None or not self._committee.is_quorum(tally.stake):
             return None
-        certificate = make_certificate(tally.verified)
+        return self._finish(height, tally.header_hash, make_certificate(tally.verified))
+
+    def _finish(self, height: int, header_hash: bytes, certificate: Certificate) -> Certified:
         del self._tallies[height]
         self._done[height] = None
         self.certified_height = max(self.certified_height, height)
         self._forget()
-        return Certified(Height(height), tally.header_hash, certificate)
+        return Certified(Height(height), header_hash, certificate)
 
     def _low(self) -> int:
-        return max(self.certified_height - self._window, 0)
+        return max(self.certified_height - self._window, self._base)
 
     def _high(self) -> int:
         return max(self.certified_height, self.executed_height) + self._window

@@ -14,7 +14,7 @@ from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, MAX_TIMESTAMP_MS, Vertex
 from consensus.order.conduct import Conduct, Record, conduct_root
 from consensus.parameters import MAX_AUTHORITIES, WAVE_ROUNDS
 from mpisa.primitives import codec
-from mpisa.primitives.digest import DIGEST_BYTES, ZERO_DIGEST, tagged
+from mpisa.primitives.digest import DIGEST_BYTES, tagged
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
 
 MAX_CURSOR_BYTES: Final = 1 << 20
@@ -82,11 +82,6 @@ def close_block(checkpoint: Checkpoint, root: bytes) -> Checkpoint:
         block_index=checkpoint.index,
         block_time_ms=checkpoint.time_ms,
     )
-
-
-def first_checkpoint(epoch: Epoch, time_ms: int) -> Checkpoint:
-    """Before the first commit of a chain; time_ms is its genesis header's."""
-    return Checkpoint(epoch, 0, (), 0, time_ms, ZERO_DIGEST, ZERO_DIGEST, Height(0), 0, time_ms)
 
 
 def encode_cursor(checkpoint: Checkpoint) -> bytes:

@@ -16,9 +16,10 @@ import structlog
 
 from consensus.dag.vertex import decode_vertex
 from consensus.engine import Engine
-from consensus.events import Commit
+from consensus.events import Commit, StoredEpoch
 from consensus.order.certifier import Certified, Certifier
 from consensus.order.checkpoint import decode_cursor
+from consensus.order.epoch import start_behind
 from mpisa.node.execution import outline_of, refs_of
 from mpisa.primitives.errors import NotReady
 from mpisa.primitives.header import header_hash
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.execution import Execution
     from mpisa.primitives.genesis import Genesis
-    from mpisa.primitives.identifiers import Epoch
 
 PAGE_ROUNDS = 512
 """Rounds ordered at a time beyond those that the cursor needs..."""
@@ -56,7 +56,6 @@ class Chain:
     genesis: Genesis
     committee: Committee
     parameters: Parameters
-    epoch: Epoch
 
 
 class Rebuild:
@@ -133,20 +132,9 @@ class Rebuild:
 
     def _order(self, vertices: list[Vertex]) -> list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]]:
         """The commits that close chain blocks, and the vertices of those folded into each, which carry nothing."""
-        genesis = self._chain.genesis
-        engine = Engine.recover(
-            self._chain.parameters,
-            self._chain.committee,
-            genesis.chain_hash,
-            self._chain.epoch,
-            self._store.hash_at(0),
-            None,
-            None,
-            anchor_time_ms=genesis.time_ms,
-            cursor=self._store.cursor,
-            vertices=vertices,
-            proposal=None,
-        )
+        start = start_behind(self._store.header(0), self._chain.committee)
+        stored = StoredEpoch(self._store.cursor, vertices)
+        engine = Engine.recover(self._chain.parameters, self._chain.genesis.chain_hash, start, None, stored)
         blocks: list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]] = []
         folded: list[tuple[VertexRef, ...]] = []
         for effect in engine.start(0):

@@ -17,8 +17,10 @@ import structlog
 from consensus.dag.committee import Authority, Committee
 from consensus.dag.vertex import Vertex, decode_vertex
 from consensus.engine import Engine
-from consensus.events import ProposalRecord
+from consensus.events import ProposalRecord, StoredEpoch
+from consensus.identity import Seat
 from consensus.order.checkpoint import decode_cursor
+from consensus.order.epoch import start_behind
 from consensus.parameters import Parameters
 from mpisa._version import __version__
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
@@ -45,7 +47,7 @@ from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Round
 from storage.packs import DiskBlockStore
 from storage.pins import PinStore
 
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
     from storage.blockstore import BlockStore
 
 BLOB_THREADS = 4
-EPOCH = Epoch(0)
 MAX_RECOVERED_ROUNDS = 2_048
 """Rounds above the ledger's GC round that the engine is given at the start."""
 
@@ -203,20 +204,14 @@ def recover_engine(
     proposal = vertices.proposal()
     cursor = store.cursor
     lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
-    return Engine.recover(
-        parameters,
-        committee,
-        setup.genesis.chain_hash,
-        EPOCH,
-        store.hash_at(0),
-        setup.own,
-        None if setup.own is None else setup.keys.consensus,
-        anchor_time_ms=setup.genesis.time_ms,
-        cursor=cursor,
-        vertices=_stored(vertices, lowest, parameters),
-        proposal=None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
+    seat = None if setup.own is None or setup.keys.consensus is None else Seat(setup.own, setup.keys.consensus)
+    stored = StoredEpoch(
+        cursor,
+        _stored(vertices, lowest, parameters),
+        None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
         lost=setup.home.read_loss(),
     )
+    return Engine.recover(parameters, setup.genesis.chain_hash, start_behind(store.header(0), committee), seat, stored)
 
 
 async def assemble(
@@ -248,7 +243,7 @@ async def assemble(
     signatures = SignatureCache()
     key = None if setup.own is None else setup.keys.certificate
     execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
-    rebuild = Rebuild(RebuiltChain(genesis, committee, parameters, EPOCH), store, vertices, execution)
+    rebuild = Rebuild(RebuiltChain(genesis, committee, parameters), store, vertices, execution)
     await loop.run_in_executor(writer, rebuild.run, stopping)
     engine = await loop.run_in_executor(None, recover_engine, setup, committee, parameters, store, vertices)
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from consensus.dag.vertex import VertexRef, encode_vertex
 from consensus.engine import Engine
 from consensus.events import Commit, CommittedSubDag
-from consensus.order.checkpoint import decode_cursor, first_checkpoint
+from consensus.order.checkpoint import decode_cursor
+from consensus.order.epoch import EpochStart
 from consensus.order.ranges import Outline, Position, RangeBlock, encode_outline
 from consensus.order.window import Window
 from consensus.parameters import Parameters
@@ -74,7 +75,12 @@ class Chain:
 
     def position(self) -> Position:
         """Where a new node begins."""
-        return Position(self.headers[0], first_checkpoint(Epoch(0), NOW), Window())
+        return Position(self.headers[0], start_of(self.forge).checkpoint, Window())
+
+
+def start_of(forge: Forge) -> EpochStart:
+    """Where the chain begins."""
+    return EpochStart(Epoch(0), forge.committee, ANCHOR, NOW)
 
 
 def validators_of(forge: Forge) -> ValidatorSet:
@@ -84,7 +90,7 @@ def validators_of(forge: Forge) -> ValidatorSet:
 def make_chain(rounds: int = 40, *, every: int = 3, powers: Sequence[int] = (1, 1, 1, 1)) -> Chain:
     """Full rounds; each `every`th has a payload, so that commits fold; the last author links late to one vertex."""
     forge = Forge(powers)
-    engine = Engine(PARAMETERS, forge.committee, CHAIN_HASH, Epoch(0), ANCHOR, None, None, anchor_time_ms=NOW)
+    engine = Engine(PARAMETERS, CHAIN_HASH, start_of(forge))
     effects = list(engine.start(NOW + 10_000))
     for number in range(1, rounds + 1):
         authors = range(len(powers))

@@ -17,6 +17,8 @@ from consensus.dag.vertex import (
 )
 from consensus.engine import Engine
 from consensus.events import Effect, PayloadProvided, RequestPayload, SetTimer, TimerFired, TimerKind, VertexReceived
+from consensus.identity import Seat
+from consensus.order.epoch import EpochStart
 from consensus.parameters import Parameters
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
 from tests.simulator.world import ANCHOR, CHAIN_HASH, committee_of
@@ -80,15 +82,16 @@ class Forge:
 
     def engine(self, own: int | None = 0, parameters: Parameters | None = None) -> Engine:
         """A fresh engine of this authority (None: a follower)."""
-        return Engine(
-            parameters or Parameters(),
-            self.committee,
-            CHAIN_HASH,
-            Epoch(0),
-            ANCHOR,
-            None if own is None else AuthorityIndex(own),
-            None if own is None else self.keys[own][0],
-        )
+        return Engine(parameters or Parameters(), CHAIN_HASH, self.start, self.seat(own))
+
+    @property
+    def start(self) -> EpochStart:
+        """Where the epoch begins."""
+        return EpochStart(Epoch(0), self.committee, ANCHOR, 0)
+
+    def seat(self, own: int | None = 0) -> Seat | None:
+        """The place of an authority (None: of a follower)."""
+        return None if own is None else Seat(AuthorityIndex(own), self.keys[own][0])
 
 
 def receive(engine: Engine, vertex: Vertex, now_ms: int = NOW, sender: int | None = None) -> list[Effect]:

@@ -12,13 +12,13 @@ from consensus.events import (
     Persist,
     ProposalRecord,
     RequestPayload,
+    StoredEpoch,
     VertexRecord,
 )
 from consensus.parameters import Parameters
 from mpisa.primitives.errors import Rejection, StoreDamaged
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch
 from tests.consensus.forge import NOW, Forge, of_kind, propose, receive, receive_all
-from tests.simulator.world import ANCHOR, CHAIN_HASH
+from tests.simulator.world import CHAIN_HASH
 
 PARAMETERS = Parameters(idle_delay_ms=0, first_proposal_delay_ms=0)
 
@@ -70,15 +70,10 @@ class Machine:
         """Another machine from the same store."""
         engine = Engine.recover(
             PARAMETERS,
-            self.forge.committee,
             CHAIN_HASH,
-            Epoch(0),
-            ANCHOR,
-            AuthorityIndex(0),
-            self.forge.keys[0][0],
-            cursor=cursor,
-            vertices=self.vertices(),
-            proposal=self.proposal,
+            self.forge.start,
+            self.forge.seat(),
+            StoredEpoch(cursor, self.vertices(), self.proposal),
         )
         other = Machine(self.forge, engine)
         other.records, other.proposal, other.now = dict(self.records), self.proposal, self.now + 1_000

@@ -8,13 +8,14 @@ from consensus.events import (
     PayloadProvided,
     ProposalRecord,
     RequestPayload,
+    StoredEpoch,
     TimerFired,
     TimerKind,
 )
 from consensus.parameters import Parameters
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Round
 from tests.consensus.forge import NOW, Forge, of_kind, propose, raw_of, receive, receive_all
-from tests.simulator.world import ANCHOR, CHAIN_HASH
+from tests.simulator.world import CHAIN_HASH
 
 PARAMETERS = Parameters(idle_delay_ms=0)
 
@@ -74,15 +75,10 @@ def test_a_store_rolled_back_behind_its_own_vertices_sits_out() -> None:
     first, second = [forge.layer(number, range(4)) for number in (1, 2)]
     engine = Engine.recover(
         PARAMETERS,
-        forge.committee,
         CHAIN_HASH,
-        Epoch(0),
-        ANCHOR,
-        AuthorityIndex(0),
-        forge.keys[0][0],
-        cursor=None,
-        vertices=[*first, *second],
-        proposal=ProposalRecord(Round(1), raw_of(first[0])),
+        forge.start,
+        forge.seat(),
+        StoredEpoch(vertices=[*first, *second], proposal=ProposalRecord(Round(1), raw_of(first[0]))),
     )
     assert of_kind(engine.start(NOW), Broadcast) == []
     assert engine.status().sitting_out == "the store holds an own vertex of round 2, the last proposal known is 1"

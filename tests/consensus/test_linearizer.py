@@ -7,12 +7,14 @@ import pytest
 from consensus.dag.graph import Graph, Node
 from consensus.dag.vertex import Vertex
 from consensus.events import BlockBoundary, CommittedSubDag
-from consensus.order.checkpoint import Checkpoint, decode_cursor, encode_cursor, first_checkpoint
+from consensus.order.checkpoint import Checkpoint, decode_cursor, encode_cursor
+from consensus.order.epoch import EpochStart
 from consensus.order.linearizer import Linearizer
 from mpisa.primitives.digest import ZERO_DIGEST, tagged
 from mpisa.primitives.errors import Rejection
 from mpisa.primitives.identifiers import Epoch
 from tests.consensus.forge import NOW, Forge
+from tests.simulator.world import ANCHOR
 
 HEARTBEAT = 10_000
 DEPTH = 9
@@ -30,7 +32,13 @@ def grown(rounds: int, **payloads: bytes) -> tuple[Forge, Graph]:
 
 
 def linearizer(forge: Forge, graph: Graph, checkpoint: Checkpoint | None = None) -> Linearizer:
-    return Linearizer(graph, forge.committee, DEPTH, HEARTBEAT, checkpoint or first_checkpoint(Epoch(0), NOW))
+    return Linearizer(
+        graph,
+        forge.committee,
+        DEPTH,
+        HEARTBEAT,
+        checkpoint or EpochStart(Epoch(0), forge.committee, ANCHOR, NOW).checkpoint,
+    )
 
 
 def node(graph: Graph, number: int, author: int) -> Node:

@@ -3,18 +3,19 @@
 from dataclasses import replace
 
 from consensus.dag.vertex import VertexRef
-from consensus.order.checkpoint import Checkpoint, decode_cursor, encode_cursor, first_checkpoint, window_root
+from consensus.order.checkpoint import Checkpoint, decode_cursor, encode_cursor, window_root
 from consensus.order.committer import Slot
 from consensus.order.conduct import Record
 from consensus.order.leader import RoundRobin
 from consensus.order.rota import Rota
 from consensus.parameters import Parameters
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Round
+from tests.consensus.forge import Forge
 from tests.simulator.world import ANCHOR, CHAIN_HASH, committee_of
 
 PARAMETERS = Parameters(suspension_skips=2, suspension_commits=5, gc_depth=20)
 COMMITTEE = committee_of((1, 1, 1, 1))[0]
-START = first_checkpoint(Epoch(0), 0)
+START = Forge().start.checkpoint
 
 
 def rota(checkpoint: Checkpoint = START) -> Rota:

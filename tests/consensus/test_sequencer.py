@@ -8,12 +8,11 @@ import pytest
 from consensus.dag.graph import Graph
 from consensus.dag.vertex import Vertex
 from consensus.events import CommittedSubDag
-from consensus.order.checkpoint import Checkpoint, decode_cursor, first_checkpoint
+from consensus.order.checkpoint import Checkpoint, decode_cursor
 from consensus.order.conduct import Record
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer, Step
 from consensus.parameters import Parameters
-from mpisa.primitives.identifiers import Epoch
 from tests.consensus.forge import Forge
 from tests.simulator.world import ANCHOR, CHAIN_HASH
 
@@ -22,7 +21,7 @@ PARAMETERS = Parameters(suspension_skips=2, suspension_commits=24, gc_depth=12)
 
 
 def sequencer(forge: Forge, graph: Graph, at: Checkpoint | None = None) -> Sequencer:
-    checkpoint = first_checkpoint(Epoch(0), 0) if at is None else at
+    checkpoint = Forge().start.checkpoint if at is None else at
     rota = Rota(PARAMETERS, forge.committee, CHAIN_HASH, ANCHOR, checkpoint)
     return Sequencer(PARAMETERS, forge.committee, rota, graph, checkpoint)
 
@@ -114,7 +113,7 @@ def test_a_byzantine_leader_can_t_stop_the_three_that_lead_while_an_honest_fourt
     """
     forge = Forge()
     graph = Graph(forge.committee)
-    at = replace(first_checkpoint(Epoch(0), 0), conduct=(Record(0, 4, 10_000),))
+    at = replace(Forge().start.checkpoint, conduct=(Record(0, 4, 10_000),))
     line = sequencer(forge, graph, at)
     steps: list[Step] = []
     for number in range(1, 61):

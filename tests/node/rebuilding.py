@@ -15,7 +15,7 @@ from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.execution import Execution, SignatureCache
 from mpisa.node.rebuild import Chain, Rebuild
-from mpisa.node.runtime import EPOCH, committee_of, read_setup
+from mpisa.node.runtime import committee_of, read_setup
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 
 
@@ -29,7 +29,7 @@ def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> in
     try:
         with ThreadPoolExecutor(1) as writer:
             execution = Execution(store, genesis.validator_set.hash, None, writer, SignatureCache())
-            chain = Chain(genesis, committee_of(genesis), parameters, EPOCH)
+            chain = Chain(genesis, committee_of(genesis), parameters)
             work = Rebuild(chain, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
             return work.run(lambda: progress(store.height))
     finally:

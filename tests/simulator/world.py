@@ -38,9 +38,12 @@ from consensus.events import (
     RequestPayload,
     RequestRange,
     SetTimer,
+    StoredEpoch,
     TimerFired,
     VertexReceived,
 )
+from consensus.identity import Seat
+from consensus.order.epoch import EpochStart
 from consensus.parameters import Parameters
 from mpisa.primitives.digest import ZERO_DIGEST, sha256, tagged
 from mpisa.primitives.header import (
@@ -122,17 +125,14 @@ class Node:
         world, scenario = self.world, self.world.scenario
         self.life += 1
         self.starts += 1
-        key = world.keys[self.index][0]
-        arguments = (scenario.parameters, world.committee, CHAIN_HASH, Epoch(0), ANCHOR, self.index, key)
-        if self.starts == 1:
-            self.engine = Engine(*arguments)
-        else:
-            self.engine = Engine.recover(
-                *arguments,
-                cursor=self.disk.cursor,
-                vertices=[decode_vertex(raw, scenario.parameters) for raw in self.disk.vertices.values()],
-                proposal=self.disk.proposal,
-            )
+        stored = StoredEpoch(
+            self.disk.cursor,
+            [decode_vertex(raw, scenario.parameters) for raw in self.disk.vertices.values()],
+            self.disk.proposal,
+        )
+        start = EpochStart(Epoch(0), world.committee, ANCHOR, 0)
+        seat = Seat(self.index, world.keys[self.index][0])
+        self.engine = Engine.recover(scenario.parameters, CHAIN_HASH, start, seat, stored)
         self.perform(self.engine.start(self.clock()))
         for height, (digest, signature) in enumerate(self.disk.headers, 1):
             if height not in self.certified:
