@@ -28,8 +28,9 @@ format: $(STAMPS)/dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMPS)/run ## measure on this machine and write docs/benchmarks.md
+bench: $(STAMPS)/dev ## measure on this machine and write docs/benchmarks.md
 	$(BIN)/mpisa bench network --write docs/benchmarks.md
+	$(BIN)/mpisa bench consensus --write docs/benchmarks.md
 
 lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
 	scripts/lock.sh

@@ -19,6 +19,7 @@ from consensus.order.ranges import Outline, encode_outline
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.transition import BlockResult, execute_payloads
 from mpisa.node.chain_store import ExecutedBlock
+from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import ZERO_DIGEST, sha256
 from mpisa.primitives.header import Header, header_hash, sign_header
@@ -41,8 +42,9 @@ MAX_CHECKED_SIGNATURES = 65_536
 class SignatureCache:
     """Remembers signatures found good, under (raw bytes, key), so that each is verified once a node."""
 
-    def __init__(self, bound: int = MAX_CHECKED_SIGNATURES) -> None:
+    def __init__(self, bound: int = MAX_CHECKED_SIGNATURES, stages: Stages | None = None) -> None:
         self._bound = bound
+        self._stages = stages or Stages()
         self._good: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -53,8 +55,9 @@ class SignatureCache:
         name = sha256(signed.raw, key.encode())
         if name in self._good:
             return True
-        if not signed.verify(key):
-            return False
+        with self._stages.measure(Stage.SIGNATURES):
+            if not signed.verify(key):
+                return False
         self._good[name] = None
         while len(self._good) > self._bound:
             self._good.popitem(last=False)
@@ -79,12 +82,14 @@ class Execution:
         key: PrivateKey | None,
         writer: ThreadExecutor,
         signatures: SignatureCache,
+        stages: Stages | None = None,
     ) -> None:
         self._store = store
         self._validators_hash = validators_hash
         self._key = key
         self._writer = writer
         self._signatures = signatures
+        self._stages = stages or Stages()
         self._payloads: list[bytes] = []
         self._folded: list[tuple[VertexRef, ...]] = []
 
@@ -119,21 +124,26 @@ class Execution:
 
     def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes) -> Outcome:
         block = self._make(commit, payloads, outline, sync=True)
-        return Outcome(block, self._sign(block.header.height))
+        with self._stages.measure(Stage.HEADER):
+            return Outcome(block, self._sign(block.header.height))
 
     def _make(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes, *, sync: bool) -> ExecutedBlock:
         assert commit.block is not None
         height = commit.block.height
         previous = self._store.header(height - 1)
         context = BlockContext(previous.chain_hash, height, commit.time_ms, commit.epoch)
-        result = execute_payloads(self._store, payloads, context, signature_ok=self._signatures.check)
-        update = self._store.preview(result.changes)
-        header = self._header(commit, previous, result, update.root)
-        links = _lineage_links(result)
-        block = ExecutedBlock(
-            header, result.transactions, result.receipts, result.changes, links, outline, commit.cursor
-        )
-        self._store.commit(block, update, sync=sync)
+        with self._stages.measure(Stage.EXECUTION):
+            result = execute_payloads(self._store, payloads, context, signature_ok=self._signatures.check)
+        with self._stages.measure(Stage.STATE_MAP):
+            update = self._store.preview(result.changes)
+        with self._stages.measure(Stage.HEADER):
+            header = self._header(commit, previous, result, update.root)
+        with self._stages.measure(Stage.CHAIN_STORE):
+            links = _lineage_links(result)
+            block = ExecutedBlock(
+                header, result.transactions, result.receipts, result.changes, links, outline, commit.cursor
+            )
+            self._store.commit(block, update, sync=sync)
         return block
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:

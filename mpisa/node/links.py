@@ -17,6 +17,7 @@ import structlog
 from consensus.dag.validation import verify_vertex
 from consensus.dag.vertex import MAX_HEIGHT, MAX_ROUND, ExecutionSignature, VertexRef
 from consensus.events import AncestorsUnavailable, ExecutionSignatureReceived, RangeEnded, VertexReceived
+from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import codec
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
 from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
@@ -95,6 +96,7 @@ class Links:
         store: ConsensusStore,
         inbox: Inbox,
         verifier: Executor,
+        stages: Stages | None = None,
     ) -> None:
         self._network = network
         self._peers = tuple(peers)
@@ -107,6 +109,7 @@ class Links:
         self._store = store
         self._inbox = inbox
         self._verifier = verifier
+        self._stages = stages or Stages()
         self._requests: set[asyncio.Task[object]] = set()
         self.vertices_received = 0
         self.frames_rejected = 0
@@ -149,7 +152,8 @@ class Links:
         return await asyncio.get_running_loop().run_in_executor(self._verifier, self._verify_all, raws)
 
     def _verify_all(self, raws: Sequence[bytes]) -> list[Vertex]:
-        return [verify_vertex(raw, self._committee, self._chain_hash, self._parameters) for raw in raws]
+        with self._stages.measure(Stage.VERTEX_CHECKS):
+            return [verify_vertex(raw, self._committee, self._chain_hash, self._parameters) for raw in raws]
 
     async def _answer_ancestors(self, peer: PeerId, body: bytes) -> bytes:
         found: list[bytes] = []

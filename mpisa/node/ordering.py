@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from consensus import events as e
+from mpisa.node.stages import Stage, Stages
 from mpisa.primitives.errors import DiskFull
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Ordering:
         ledger: Ledger,
         clock: Clock,
         max_payload_bytes: int,
+        stages: Stages | None = None,
     ) -> None:
         self._engine = engine
         self._inbox = inbox
@@ -87,6 +89,7 @@ class Ordering:
         self._ledger = ledger
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
+        self._stages = stages or Stages()
         self._timers: dict[e.TimerKind, asyncio.TimerHandle] = {}
         self._disk_full = False
         self.counters = Counters()
@@ -119,8 +122,12 @@ class Ordering:
                 timer.cancel()
 
     async def _handle(self, event: e.Event) -> None:
+        await self._perform(self._decide(event))
+
+    def _decide(self, event: e.Event) -> list[e.Effect]:
         self.counters.events_handled += 1
-        await self._perform(self._engine.handle(event, self._clock.now_ms()))
+        with self._stages.measure(Stage.ENGINE):
+            return self._engine.handle(event, self._clock.now_ms())
 
     async def _perform(self, effects: list[e.Effect]) -> None:
         pending = deque([effects])
@@ -131,8 +138,7 @@ class Ordering:
                 if event is not None:
                     following.append(event)
             for event in following:
-                self.counters.events_handled += 1
-                pending.append(self._engine.handle(event, self._clock.now_ms()))
+                pending.append(self._decide(event))
 
     async def _persist(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.Persist)
@@ -148,7 +154,8 @@ class Ordering:
             await self._persist(e.Persist(effect.records, sync=True))
 
     def _write(self, changes: list[Change]) -> None:
-        self._store.write(changes, sync=True)
+        with self._stages.measure(Stage.VERTEX_STORE):
+            self._store.write(changes, sync=True)
 
     def _change(self, record: e.VertexRecord | e.ProposalRecord) -> Change:
         if isinstance(record, e.VertexRecord):

@@ -43,6 +43,7 @@ from mpisa.node.rebuild import Chain as RebuiltChain
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
+from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
 from mpisa.primitives.errors import InvalidConfig
@@ -109,6 +110,7 @@ class Runtime:
     retriever: Retriever
     blobs: BlobStore
     chain: Chain
+    stages: Stages
 
 
 def committee_of(genesis: Genesis) -> Committee:
@@ -240,9 +242,10 @@ async def assemble(
     stack.callback(pins.close)
     committee = committee_of(genesis)
     writer = _threads(stack, 1, "writer")
-    signatures = SignatureCache()
+    stages = Stages()
+    signatures = SignatureCache(stages=stages)
     key = None if setup.own is None else setup.keys.certificate
-    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures)
+    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures, stages)
     rebuild = Rebuild(RebuiltChain(genesis, committee, parameters), store, vertices, execution)
     await loop.run_in_executor(writer, rebuild.run, stopping)
     engine = await loop.run_in_executor(None, recover_engine, setup, committee, parameters, store, vertices)
@@ -266,9 +269,10 @@ async def assemble(
         limits.certification_lag,
         limits.mempool_nonce_gap,
         inbox.post_payload_waiting,
+        stages,
     )
     peers = [PeerId(item.peer_id) for item in genesis.validators]
-    links = Links(network, peers, committee, genesis.chain_hash, parameters, vertices, inbox, verifier)
+    links = Links(network, peers, committee, genesis.chain_hash, parameters, vertices, inbox, verifier, stages)
     certificates = CertificateKeeper(
         network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
     )
@@ -276,7 +280,7 @@ async def assemble(
     standing = Standing(network, committee, setup.own, peers, lambda: store.certified_height)
     forwarding = Forwarding(network, peers, submissions.accept)
     ordering = Ordering(
-        engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes
+        engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages
     )
     providers = Providers(network, genesis.chain_hash)
     publishing = Publishing(blocks, uploads, limits.upload_bytes)
@@ -310,6 +314,7 @@ async def assemble(
         retriever,
         blobs,
         chain,
+        stages,
     )
 
 

@@ -136,6 +136,7 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
     counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
     lag = counters.pop("network_reprovide_lag_seconds", 0)
     figures: dict[str, float] = {f"{name}_total": float(value) for name, value in sorted(counters.items())}
+    figures |= {f"cpu_{stage.value}_seconds_total": spent for stage, spent in runtime.stages.seconds.items()}
     return figures | {
         "network_reprovide_lag_seconds": float(lag),
         "round": float(engine.highest_accepted_round),

@@ -17,6 +17,7 @@ from mpisa.ledger.payload import ITEM_OVERHEAD, LIST_OVERHEAD, MAX_PAYLOAD_TRANS
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.node.mempool import Mempool, PooledTransaction
+from mpisa.node.stages import Stage, Stages
 from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
 from mpisa.primitives.account import Account
 from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut
@@ -66,6 +67,7 @@ class Submissions:
         certification_lag: int,
         nonce_gap: int,
         on_waiting: Callable[[], None],
+        stages: Stages | None = None,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -74,6 +76,7 @@ class Submissions:
         self._lag = certification_lag
         self._nonce_gap = nonce_gap
         self._on_waiting = on_waiting
+        self._stages = stages or Stages()
         self._waiters: dict[bytes, list[_Waiter]] = {}
         self._waiter_count = 0
         self._to_certify: defaultdict[int, list[tuple[TransactionStatus, _Waiter]]] = defaultdict(list)
@@ -124,6 +127,10 @@ class Submissions:
 
     def accept(self, raw: bytes) -> bytes:
         """Validates a raw transaction into the pool; its hash. Raises Rejection, or why nothing is taken now."""
+        with self._stages.measure(Stage.SUBMISSION):
+            return self._accept(raw)
+
+    def _accept(self, raw: bytes) -> bytes:
         halted = self.halted()
         if halted is not None:
             raise halted

@@ -1,7 +1,8 @@
 """`mpisa bench`: measurements next to the peer that does the same work and the limit that bounds it, in one run.
 
 `result` is the form of a figure, `network` takes the figures of a devnet, `reference` is what its transfer is compared
-with, `burst` publishes a hundred things at once, `report` writes docs/benchmarks.md.
+with, `burst` publishes a hundred things at once; `consensus` puts load on one, `load` makes it, `limits` bounds it;
+`machine` reads processes, `report` writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import click
 
 from mpisa.cli.commands import group
 from mpisa.cli.render import emit, note, table
+from mpisa.primitives.errors import UsageError
 
 
 @group("bench", examples=("mpisa bench network", "mpisa bench network --json"))
@@ -38,3 +40,39 @@ def measure_network(write: Path | None, quick: bool) -> None:
         report.write(write, found)
         note(f"written to {write}")
     emit(found.to_json(), lambda: table(report.rows(found), report.HEADERS))
+
+
+@bench.command(
+    "consensus",
+    examples=(
+        "mpisa bench consensus --seconds 60 --json",
+        "mpisa bench consensus --rate 1000",
+        "mpisa bench consensus --write docs/benchmarks.md",
+    ),
+)
+@click.option("--validators", type=click.IntRange(1, 32), default=4, show_default=True, help="Validator processes.")
+@click.option("--rate", default="max", show_default=True, help="Transactions a second offered, or max.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="How long a run is.")
+@click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
+def measure_consensus(validators: int, rate: str, seconds: float, write: Path | None) -> None:
+    """Signed transactions a second, their latency and cost, next to the limits of this machine."""
+    from mpisa.cli.bench import consensus, report
+
+    options = consensus.Options(validators, _read_rate(rate), seconds)
+    found = consensus.run(options, note)
+    if write is not None:
+        report.write(write, found)
+        note(f"written to {write}")
+    emit(found.to_json(), lambda: table(report.rows(found), report.HEADERS))
+
+
+def _read_rate(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1 <= rate <= 100_000:
+        raise UsageError(f"--rate: expected max, or a number from 1 to 100000, got {text[:40]!r}")
+    return rate

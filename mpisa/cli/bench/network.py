@@ -6,23 +6,17 @@ import asyncio
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpisa.cli.bench import burst, reference
+from mpisa.cli.bench.machine import COMMAND_TIMEOUT_S, MIB, Devnet, cpu_seconds, devnet, resident_bytes, timed
 from mpisa.cli.bench.result import Bench, Figure, machine, versions
 from mpisa.sdk.client import Client
 
-NODES = 4
-ACCOUNTS = 10
-MIB = 1 << 20
-_COMMAND_TIMEOUT_S = 120.0
 _VERSIONS = ("mpisa", "aiohttp", "cryptography", "libp2p", "msgpack", "plyvel", "uvloop")
 
 Say = Callable[[str], None]
@@ -44,16 +38,6 @@ FULL = Size(runs=5, publishes_a_run=8, idle_s=10.0, quiet_s=5.0, transfer_bytes=
 QUICK = Size(runs=1, publishes_a_run=3, idle_s=2.0, quiet_s=1.0, transfer_bytes=32 * MIB, burst=12)
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """The devnet under measurement."""
-
-    home: Path
-    apis: tuple[str, ...]
-    pids: tuple[int, ...]
-    accounts: tuple[Path, ...]
-
-
 def run(quick: bool, say: Say) -> Bench:
     """Take every figure; leaves nothing running and nothing on disk."""
     size = QUICK if quick else FULL
@@ -64,25 +48,19 @@ def run(quick: bool, say: Say) -> Bench:
         figures = [_help(size)]
         say("devnet_ready_s")
         figures.append(_ready(size, workspace))
-        with _devnet(workspace / "measured") as (network, _seconds):
+        with devnet(workspace / "measured") as (network, _seconds):
             for name, measure in _ON_DEVNET.items():
                 say(name)
                 figures += measure(size, network, workspace)
     return Bench("network", where, versions(_VERSIONS), tuple(figures))
 
 
-def _timed(*command: str) -> float:
-    begun = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=_COMMAND_TIMEOUT_S)
-    return time.perf_counter() - begun
-
-
 def _help(size: Size) -> Figure:
     own, floor = [], []
-    _timed("-m", "mpisa.cli", "--help")  # the first run compiles
+    timed("-m", "mpisa.cli", "--help")  # the first run compiles
     for _ in range(size.runs):
-        own.append(statistics.median([_timed("-m", "mpisa.cli", "--help") for _ in range(3)]))
-        floor.append(statistics.median([_timed("-c", "import click") for _ in range(3)]))
+        own.append(statistics.median([timed("-m", "mpisa.cli", "--help") for _ in range(3)]))
+        floor.append(statistics.median([timed("-c", "import click") for _ in range(3)]))
     return Figure(
         "cli_help_s", "s", "lower", tuple(own), goal=0.3, limit="python -c 'import click'", limit_runs=tuple(floor)
     )
@@ -91,32 +69,15 @@ def _help(size: Size) -> Figure:
 def _ready(size: Size, workspace: Path) -> Figure:
     own, floor = [], []
     for at in range(size.runs):
-        floor.append(_timed("-c", "from mpisa.cli.serve import preload; preload()"))
-        with _devnet(workspace / f"ready-{at}") as (_network, seconds):
+        floor.append(timed("-c", "from mpisa.cli.serve import preload; preload()"))
+        with devnet(workspace / f"ready-{at}") as (_network, seconds):
             own.append(seconds)
     return Figure(
         "devnet_ready_s", "s", "lower", tuple(own), goal=6.0, limit="importing the libraries", limit_runs=tuple(floor)
     )
 
 
-@contextmanager
-def _devnet(home: Path) -> Iterator[tuple[Network, float]]:
-    """A devnet of four, and how long `mpisa devnet up` took; stopped in the end."""
-    from devnet import cluster, state
-
-    options = ("--nodes", str(NODES), "--accounts", str(ACCOUNTS), "--home", str(home), "--detach", "--quiet")
-    try:
-        seconds = _timed("-m", "mpisa.cli", "devnet", "up", *options)
-        manifest = state.require_manifest(home)
-        pids = tuple(node.pid for node in manifest.nodes if node.pid is not None)
-        accounts = tuple(account.key_file for account in manifest.accounts)
-        yield Network(home, tuple(node.api for node in manifest.nodes), pids, accounts), seconds
-    finally:
-        if state.is_devnet_home(home):
-            cluster.down(home)
-
-
-def _publish(size: Size, network: Network, workspace: Path) -> list[Figure]:
+def _publish(size: Size, network: Devnet, workspace: Path) -> list[Figure]:
     """From the call to the certificate; pauses in between let the devnet fall idle, as a person's would."""
     path = workspace / "small"
     runs, every = [], []
@@ -135,36 +96,22 @@ def _publish(size: Size, network: Network, workspace: Path) -> list[Figure]:
     return [Figure("publish_certified_p50_ms", "ms", "lower", tuple(runs), goal=400.0, facts=facts)]
 
 
-def _idle(size: Size, network: Network, _workspace: Path) -> list[Figure]:
+def _idle(size: Size, network: Devnet, _workspace: Path) -> list[Figure]:
     """Processor time of all nodes over wall time, and the largest node's resident memory."""
     time.sleep(size.quiet_s)
-    ticks = os.sysconf("SC_CLK_TCK")
     busy, resident = [], []
     for _ in range(size.runs):
-        before, begun = _cpu_ticks(network.pids), time.monotonic()
+        before, begun = cpu_seconds(network.pids), time.monotonic()
         time.sleep(size.idle_s)
-        busy.append((_cpu_ticks(network.pids) - before) / ticks / (time.monotonic() - begun) * 100)
-        resident.append(max(_resident_bytes(pid) for pid in network.pids) / MIB)
+        busy.append((cpu_seconds(network.pids) - before) / (time.monotonic() - begun) * 100)
+        resident.append(max(resident_bytes(pid) for pid in network.pids) / MIB)
     return [
         Figure("idle_cpu_percent", "% of one core, four nodes", "lower", tuple(busy), goal=15.0),
         Figure("idle_rss_mib_per_node", "MiB", "lower", tuple(resident), goal=150.0),
     ]
 
 
-def _cpu_ticks(pids: tuple[int, ...]) -> int:
-    total = 0
-    for pid in pids:
-        text = Path(f"/proc/{pid}/stat").read_text()
-        fields = text[text.rindex(")") + 2 :].split()
-        total += int(fields[11]) + int(fields[12])
-    return total
-
-
-def _resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _transfer(size: Size, network: Network, workspace: Path) -> list[Figure]:
+def _transfer(size: Size, network: Devnet, workspace: Path) -> list[Figure]:
     """Node 3 fetches from node 1, hashes and stores durably; the reference and the disk take turns with it."""
     own, peer, disk = [], [], []
     path = workspace / "large"
@@ -174,7 +121,7 @@ def _transfer(size: Size, network: Network, workspace: Path) -> list[Figure]:
                 stream.write(os.urandom(MIB))
         with Client(network.apis[0], home=network.home) as client:
             cid = client.put(path).cid
-        with Client(network.apis[2], home=network.home, timeout=_COMMAND_TIMEOUT_S) as client:
+        with Client(network.apis[2], home=network.home, timeout=COMMAND_TIMEOUT_S) as client:
             begun = time.perf_counter()
             client.pin(cid)
             own.append(size.transfer_bytes / MIB / (time.perf_counter() - begun))
@@ -197,7 +144,7 @@ def _transfer(size: Size, network: Network, workspace: Path) -> list[Figure]:
     ]
 
 
-def _burst(size: Size, network: Network, workspace: Path) -> list[Figure]:
+def _burst(size: Size, network: Devnet, workspace: Path) -> list[Figure]:
     outcome = asyncio.run(burst.run(list(network.apis), list(network.accounts), network.home, workspace, size.burst))
     facts = {
         "publishes": outcome.publishes,
@@ -208,7 +155,7 @@ def _burst(size: Size, network: Network, workspace: Path) -> list[Figure]:
     return [Figure("publish_100_at_once_s", "s", "lower", (outcome.seconds,), facts=facts)]
 
 
-_ON_DEVNET: dict[str, Callable[[Size, Network, Path], list[Figure]]] = {
+_ON_DEVNET: dict[str, Callable[[Size, Devnet, Path], list[Figure]]] = {
     "publish_certified_p50_ms": _publish,
     "idle_cpu_percent, idle_rss_mib_per_node": _idle,
     "transfer_256mib": _transfer,
