@@ -2,13 +2,15 @@
 
 A certificate is written without a sync and made from signatures that are sent once: after a power cut, a repair or a
 long catch-up some heights may lack theirs: those below the latest certified one, and after a start all that were
-executed before it. Whoever has one answers the request `certificates`; each is verified against our own header before
-it is kept. This task sleeps until there is something to do.
+executed before it. A node that was away executes heights whose signatures it never saw: those that the others had
+certified by then are asked for at once. Whoever has one answers the request `certificates`; each is verified against
+our own header before it is kept. This task sleeps until there is something to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -47,7 +49,9 @@ class CertificateKeeper:
         self._validators = validators
         self._on_added = on_added
         self._gap = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._through = 0
+        self._held_by_others = 0
 
     def attach(self) -> None:
         """Answers peers from now on."""
@@ -55,8 +59,23 @@ class CertificateKeeper:
 
     def look(self) -> None:
         """Call when something was certified: wakes the task when heights below lack certificates."""
-        if self._store.complete_height < max(self._store.certified_height, self._through):
+        if self._store.complete_height < max(self._store.certified_height, self._last_to_ask()):
             self._gap.set()
+
+    def held_by_others(self, height: int) -> None:
+        """Others were heard to hold certificates through this height."""
+        self._held_by_others = max(self._held_by_others, height)
+        self.executed()
+
+    def executed(self) -> None:
+        """Call when a chain block was executed: asks at once when that made this node level but for certificates."""
+        if self._store.complete_height < self._held_by_others <= self._store.height:
+            self._gap.set()
+            self._hurry.set()
+
+    def _last_to_ask(self) -> int:
+        """The highest executed height that others may hold a certificate of, apart from those below a certified one."""
+        return max(self._through, min(self._held_by_others, self._store.height))
 
     async def _answer(self, peer: PeerId, body: bytes) -> bytes:
         heights = _read_heights(body)
@@ -71,17 +90,24 @@ class CertificateKeeper:
         self.look()
         while True:
             await self._gap.wait()
-            await asyncio.sleep(SETTLE_S)
+            await self._pause(SETTLE_S)
             self._gap.clear()
             if await self._fill():
                 continue
-            await asyncio.sleep(RETRY_S)
+            await self._pause(RETRY_S)
             self.look()
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, unless there is a reason to hurry meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _fill(self) -> bool:
         """Whether no gap is left."""
         for info in self._network.peers():
-            while missing := self._store.missing_certificates(MAX_HEIGHTS, self._through):
+            while missing := self._store.missing_certificates(MAX_HEIGHTS, self._last_to_ask()):
                 try:
                     added = await self._ask(info.peer_id, missing)
                 except MpisaError as error:
@@ -89,7 +115,7 @@ class CertificateKeeper:
                     break
                 if not added:
                     break
-        return not self._store.missing_certificates(1, self._through)
+        return not self._store.missing_certificates(1, self._last_to_ask())
 
     async def _ask(self, peer: PeerId, heights: Sequence[int]) -> int:
         """How many certificates it had."""

@@ -74,6 +74,7 @@ class Reactions:
                 },
             )
         log.info("executed", height=height, hash=block_hash, transactions=len(block.transactions))
+        self._certificates.executed()
 
     def certified(self, event: Certified) -> None:
         """A quorum signed a header."""

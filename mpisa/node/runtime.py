@@ -277,7 +277,9 @@ async def assemble(
         network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
     )
     reactions = Reactions(store, submissions, events, certificates)
-    standing = Standing(network, committee, setup.own, peers, lambda: store.certified_height)
+    standing = Standing(
+        network, committee, setup.own, peers, lambda: store.certified_height, certificates.held_by_others
+    )
     forwarding = Forwarding(network, peers, submissions.accept)
     ordering = Ordering(
         engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages

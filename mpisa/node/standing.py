@@ -49,15 +49,17 @@ class Standing:
         own: int | None,
         authorities: Sequence[PeerId],
         certified_height: Callable[[], int],
+        on_target: Callable[[int], None],
     ) -> None:
         self._network = network
         self._committee = committee
         self._own = own
         self._authorities = authorities
         self._certified_height = certified_height
+        self._on_target = on_target
         self._claims: dict[int, int] = {}
         self.target: int | None = None
-        """The height to reach; None until authorities with a quorum of stake, ourselves included, were heard."""
+        """The certified height to reach; None until authorities with a quorum of stake, with ourselves, were heard."""
 
     def attach(self) -> None:
         """Answers peers from now on."""
@@ -73,6 +75,7 @@ class Standing:
             await asyncio.gather(*(self._ask(who) for who in waiting))
             if self._committee.is_quorum(self._committee.stake_of(self._heard())):
                 self.target = height_to_reach(self._committee, self._claims)
+                self._on_target(self.target)
             else:
                 await asyncio.sleep(RETRY_S)
 

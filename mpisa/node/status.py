@@ -35,8 +35,8 @@ def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
     target = runtime.standing.target
     if target is None:
         reasons.append("asking the others how far they are")
-    elif runtime.store.height < target:
-        reasons.append(f"catching up: at height {runtime.store.height} of {target}")
+    elif runtime.store.certified_height < target:
+        reasons.append(f"catching up: certified up to height {runtime.store.certified_height} of {target}")
     halted = runtime.submissions.halted()
     if halted is not None and not reasons:
         reasons.append(str(halted))
