@@ -79,6 +79,12 @@ class _Want:
     broken: set[PeerId] = field(default_factory=set)
     failures: list[MpisaError] = field(default_factory=list)
 
+    def failed(self, error: MpisaError) -> None:
+        """Remembers what was heard, not where: the traceback's frame would keep this want, itself and the block that
+        another provider delivered alive until the collector comes by.
+        """
+        self.failures.append(error.with_traceback(None))
+
 
 class BlockExchange:
     """The Exchange over any BlockTransport. Hashing of larger blocks happens in `executor`, whose threads let go of
@@ -174,7 +180,7 @@ class BlockExchange:
             self._fault(standing)
             for want in batch:
                 want.asked.add(provider.peer_id)
-                want.failures.append(error)
+                want.failed(error)
             return [], batch
         finally:
             standing.pending -= expected
@@ -187,10 +193,10 @@ class BlockExchange:
                 continue
             missing.append(want)
             if data is not None:
-                want.failures.append(self._lied(provider, standing, want.cid))
+                want.failed(self._lied(provider, standing, want.cid))
             elif index < len(answer.blocks):
                 want.asked.add(provider.peer_id)
-                want.failures.append(NotFound(f"block {want.cid} isn't at {provider.peer_id}"))
+                want.failed(NotFound(f"block {want.cid} isn't at {provider.peer_id}"))
         if found:
             standing.delivered(sum(len(data) for _, data in found), loop.time() - started)
         return found, missing
@@ -209,11 +215,11 @@ class BlockExchange:
             try:
                 data = await self._transport.get_block(provider, want.cid, timeout=self._limits.block_timeout)
             except NotFound as error:
-                want.failures.append(error)
+                want.failed(error)
                 continue
             except MpisaError as error:
                 self._fault(standing)
-                want.failures.append(error)
+                want.failed(error)
                 if isinstance(error, Unreachable) and provider.peer_id not in want.broken:
                     want.broken.add(provider.peer_id)
                     want.asked.discard(provider.peer_id)
@@ -225,7 +231,7 @@ class BlockExchange:
                 standing.delivered(len(data), elapsed)
                 self._account(len(data))
                 return data
-            want.failures.append(self._lied(provider, standing, want.cid))
+            want.failed(self._lied(provider, standing, want.cid))
 
     def _usable(self, providers: Sequence[PeerAddress]) -> list[PeerAddress]:
         distinct = {provider.peer_id: provider for provider in providers}

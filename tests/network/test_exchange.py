@@ -1,6 +1,8 @@
 """The exchange's decisions, over a transport made of dicts: who is asked, who is believed, what is raised."""
 
 import asyncio
+import gc
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -87,6 +89,20 @@ async def test_a_block_comes_from_whoever_has_it(shelves, stats, exchange):
     cid = put(shelves, b"model" * 10_000, EVE)
     assert await exchange.fetch(cid, PEERS) == b"model" * 10_000
     assert (stats.blocks_fetched, stats.block_bytes_fetched) == (1, 50_000)
+
+
+async def test_a_block_is_let_go_without_the_collector(shelves, exchange):
+    """A gigabyte fetched past providers that lack it must not stay in memory until the collector comes by."""
+    data = b"model" * 10_000
+    cid = put(shelves, data, EVE)
+    gc.disable()
+    try:
+        before = sys.getrefcount(data)
+        assert await exchange.fetch(cid, PEERS) == data
+        assert [peer for peer, _ in shelves.asked] == ["ann", "bob", "eve"]
+        assert sys.getrefcount(data) == before
+    finally:
+        gc.enable()
 
 
 async def test_a_liar_is_found_out_and_asked_no_more(shelves, stats, exchange):
