@@ -43,8 +43,8 @@ def release_stake(state: WritableState, registration: Registration, rules: Rules
             released = registration.record.address
         elif registration.record.address != released:
             free_address(state, settled, registration.record.address)
-    elif registration.record is not None and registration.record.address == released:
-        released = b""
+    elif registration.is_electable and registration.record is not None and registration.record.address == released:
+        released = b""  # it stays in the set under this address
     if amount or released:
         entry = Return(due_ms(rules), registration.operator, amount, rules.context.epoch, released)
         settled = replace(settled, returns=(*settled.returns, append_entry(state, entry)))

@@ -34,6 +34,7 @@ from mpisa.ledger.payload import decode_payload
 from mpisa.ledger.provenance import apply_publish
 from mpisa.ledger.rules import BlockContext, Rules
 from mpisa.ledger.state import BlockState, Change, Staged, StateView
+from mpisa.ledger.validator_operations import apply_validator_operation
 from mpisa.primitives.account import Account
 from mpisa.primitives.digest import tagged
 from mpisa.primitives.errors import Rejection, RejectionReason
@@ -203,6 +204,8 @@ def _apply_operation(staged: Staged, operation: Operation, signed: SignedTransac
             apply_rotation(staged, operation, transaction)
         case Faucet():
             apply_faucet(staged, operation, rules)
+        case _:
+            apply_validator_operation(staged, operation, transaction, rules)
 
 
 def _rejected(tx_hash: bytes, rejection: Rejection, *, nonce_used: bool = False, fee: int = 0) -> Receipt:

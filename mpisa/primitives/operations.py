@@ -23,10 +23,26 @@ from mpisa.primitives.keys import (
     signing_message,
 )
 from mpisa.primitives.record import MAX_U64, ProvenanceRecord, read_optional_cid
+from mpisa.primitives.validator_operations import (
+    BOND,
+    CHANGE_VALIDATOR,
+    JOIN_VALIDATOR,
+    LEAVE_VALIDATOR,
+    UNBOND,
+    ValidatorOperation,
+    read_bond,
+    read_change_validator,
+    read_join_validator,
+    read_leave_validator,
+    read_unbond,
+    validate_validator_operation,
+    validator_operation_to_json,
+    validator_operation_value,
+)
 
 MAX_OPERATIONS: Final = 100
 MAX_NAME_LENGTH: Final = 256
-MAX_OPERATION_FIELDS: Final = 3
+MAX_OPERATION_FIELDS: Final = 7
 
 _TRANSFER: Final = 1
 _PUBLISH: Final = 2
@@ -74,7 +90,7 @@ class Faucet:
     amount: int
 
 
-Operation: TypeAlias = Transfer | Publish | SetName | RotateKey | Faucet
+Operation: TypeAlias = Transfer | Publish | SetName | RotateKey | Faucet | ValidatorOperation
 
 
 def rotate_key(new_key: PrivateKey, chain_hash: bytes, sender: Address, nonce: int) -> RotateKey:
@@ -102,6 +118,8 @@ def operation_value(operation: Operation) -> codec.Value:
             return (_ROTATE_KEY, public_key.encode(), proof)
         case Faucet(to, amount):
             return (_FAUCET, to, amount)
+        case _:
+            return validator_operation_value(operation)
 
 
 def read_operations(value: codec.Value) -> tuple[Operation, ...]:
@@ -128,6 +146,8 @@ def operation_target(operation: Operation) -> tuple[object, ...]:
             return (_ROTATE_KEY,)
         case Faucet(to, _):
             return (_FAUCET, to)
+        case _:
+            return (JOIN_VALIDATOR,)  # the sender's validator, whatever is done with it
 
 
 def validate_operation(operation: Operation, sender: Address) -> None:
@@ -141,8 +161,10 @@ def validate_operation(operation: Operation, sender: Address) -> None:
             _validate_amount(amount)
         case Publish(record):
             record.validate()
-        case _:
+        case SetName() | RotateKey():
             pass
+        case _:
+            validate_validator_operation(operation)
 
 
 def validate_operations(operations: tuple[Operation, ...], sender: Address) -> None:
@@ -187,6 +209,8 @@ def operation_to_json(operation: Operation) -> dict[str, Any]:
             }
         case Faucet(to, amount):
             return {"type": "faucet", "to": format_address(to), "amount": amount}
+        case _:
+            return validator_operation_to_json(operation)
 
 
 def read_public_key(value: codec.Value, name: str) -> PublicKey:
@@ -258,4 +282,9 @@ _READERS: Final[dict[int, Callable[[tuple[codec.Value, ...]], Operation]]] = {
     _SET_NAME: _read_set_name,
     _ROTATE_KEY: _read_rotate_key,
     _FAUCET: _read_faucet,
+    JOIN_VALIDATOR: read_join_validator,
+    LEAVE_VALIDATOR: read_leave_validator,
+    BOND: read_bond,
+    UNBOND: read_unbond,
+    CHANGE_VALIDATOR: read_change_validator,
 }

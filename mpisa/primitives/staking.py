@@ -20,7 +20,7 @@ MAX_EPOCH_STATE_BYTES: Final = 128
 MAX_REGISTRATION_BYTES: Final = MAX_RECORD_BYTES + 512
 MAX_AGENDA_ENTRY_BYTES: Final = 512
 MAX_STATE_KEY_BYTES: Final = 255
-# Returns an operator may have on the agenda before it may ask for one more; leaving is always allowed.
+# An operator that has so many entries on the agenda may ask for no more; being jailed and leaving add one each.
 MAX_RETURNS: Final = 16
 
 _RETURN: Final = 1
@@ -128,7 +128,7 @@ class Registration:
         record, bonded, active, leaving, jailed_until_ms, waiting, returns = codec.expect_tuple(
             codec.decode(data, max_bytes=MAX_REGISTRATION_BYTES), "registration", length=7
         )
-        numbers = codec.expect_tuple(returns, "registration.returns", MAX_RETURNS + 1)
+        numbers = codec.expect_tuple(returns, "registration.returns", MAX_RETURNS + 2)
         return cls(
             operator=operator,
             record=None if record is None else ValidatorRecord.from_value(record),
