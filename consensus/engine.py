@@ -13,7 +13,7 @@ from consensus import events
 from consensus.catch_up import CatchUp
 from consensus.closing import Closing
 from consensus.dag.admission import Admission
-from consensus.dag.evidence import evidence_author
+from consensus.dag.evidence import Found, read_subject
 from consensus.dag.graph import Graph, Node
 from consensus.dag.threshold_clock import ThresholdClock
 from consensus.dag.vertex import decode_vertex, encode_vertex, genesis_refs
@@ -27,6 +27,7 @@ from consensus.order.checkpoint import Checkpoint, decode_cursor
 from consensus.order.epoch import EpochStart
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer
+from consensus.order.witness import Witness
 from consensus.pacemaker import Pacemaker
 from consensus.parameters import Parameters
 from consensus.presence import Presence
@@ -74,6 +75,7 @@ class Engine:
             None if seat is None else Proposer(parameters, committee, self._graph, chain_hash, epoch, seat, genesis)
         )
         self._certifier = Certifier(committee, chain_hash, parameters.certifier_window, at.height, start.height)
+        self._witness = Witness(committee, chain_hash, parameters.certifier_window, start.height, at.height)
         self._catch_up = CatchUp(parameters, committee, own, epoch)
         self._presence = Presence(committee, own)
         self._journal = Journal(parameters.max_unpersisted, epoch)
@@ -159,6 +161,9 @@ class Engine:
                 self._certified(self._certifier.received(event.height, event.certificate))
             case events.EpochAhead():
                 self._catch_up.want_rest()
+            case events.EvidenceOffered():
+                if self._proposer is not None:
+                    self._proposer.carry_evidence(Found(read_subject(event.evidence, self._parameters), event.evidence))
         return self._settle()
 
     def status(self) -> EngineStatus:
@@ -244,10 +249,12 @@ class Engine:
 
     def _observe(self, signature: events.ExecutionSignature) -> None:
         if signature.authority != self._own:
+            self._witness.observe(signature)
             self._certified(self._certifier.observe(signature))
 
     def _certified(self, certified: CertifiedHeight | None) -> None:
         if certified is not None:
+            self._witness.certified(certified.height, certified.header_hash, certified.certificate)
             self._effects.append(events.Certified(certified.height, certified.header_hash, certified.certificate))
 
     def _absorb(self, nodes: list[Node]) -> None:
@@ -259,7 +266,7 @@ class Engine:
                 self._take_in(node)
             if waiting:
                 self._catch_up.progressed(self._now)
-            report(self._effects, self._admission, self._proposer, self._presence, self._own, self._epoch)
+            self._report()
             waiting = self._commit()
             if not waiting:
                 return
@@ -277,9 +284,14 @@ class Engine:
             self._pacemaker.seen_in_time(node.author)
         self._catch_up.note(node.author, node.round)
         self._clock.observe(node.round, self._admission.equivocators, self._now)
-        if self._proposer is not None:
-            for item in vertex.evidence:
-                self._proposer.was_carried(evidence_author(item, self._parameters))
+        for item in vertex.evidence:
+            subject = read_subject(item, self._parameters)
+            self._witness.accuse(subject)
+            if self._proposer is not None:
+                self._proposer.was_carried(subject)
+
+    def _report(self) -> None:
+        report(self._effects, self._admission, self._witness, self._proposer, self._presence, self._own, self._epoch)
 
     def _commit(self) -> list[Node]:
         """Emit the slots decided now; what the moved GC round lets into the graph."""
@@ -319,6 +331,7 @@ class Engine:
 
     def _settle(self) -> list[events.Effect]:
         """Propose, fetch, set timers; hand the effects over."""
+        self._report()
         if self._halted is None:
             self._pace()
             gc_round = self._graph.pruned_round

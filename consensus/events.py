@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from consensus.dag.committee import Committee
+from consensus.dag.evidence import EvidenceKind
 from consensus.dag.vertex import FIRST_EPOCH, ExecutionSignature, Vertex, VertexRef
 from mpisa.primitives.errors import Rejection
 from mpisa.primitives.header import Certificate, Header
@@ -122,6 +123,13 @@ class EpochAhead:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceOffered:
+    """Evidence that the shell has verified, of whatever admissible epoch: to be carried unless another vertex does."""
+
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEpoch:
     """What the shell's stores hold of an epoch.
 
@@ -156,6 +164,7 @@ Event: TypeAlias = (
     | RangeEnded
     | CertificateReceived
     | EpochAhead
+    | EvidenceOffered
     | EpochRecalled
 )
 
@@ -291,10 +300,14 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFound:
-    """An authority equivocated; the bytes also travel in the next own vertex."""
+    """An authority broke a rule in a way that can be proved; the bytes also travel in the next own vertex.
 
+    position is a round for a double vertex, else a height.
+    """
+
+    kind: EvidenceKind
     author: AuthorityIndex
-    round: Round
+    position: int
     evidence: bytes
     epoch: Epoch = FIRST_EPOCH
 
@@ -399,6 +412,7 @@ __all__ = [
     "EpochRecalled",
     "Event",
     "EvidenceFound",
+    "EvidenceOffered",
     "Executed",
     "ExecutionSignature",
     "ExecutionSignatureReceived",

@@ -7,9 +7,10 @@ signatures and evidence that no vertex carried yet travel along.
 """
 
 from collections.abc import Set
+from typing import Final
 
 from consensus.dag.committee import Committee
-from consensus.dag.evidence import Evidence
+from consensus.dag.evidence import MAX_STRAYS, Charge, EvidenceKind, Found, Subject, charge_of
 from consensus.dag.graph import Graph
 from consensus.dag.vertex import (
     ExecutionSignature,
@@ -23,6 +24,8 @@ from consensus.dag.vertex import (
 from consensus.identity import Seat
 from consensus.parameters import Parameters
 from mpisa.primitives.identifiers import Epoch, Round
+
+MAX_EVIDENCE_WAITING: Final = 256
 
 
 class Proposer:
@@ -63,7 +66,7 @@ class Proposer:
         self._key = seat.key
         self._referenced = [0] * len(committee)
         self._signatures: dict[int, ExecutionSignature] = {}
-        self._evidence: dict[int, Evidence] = {}
+        self._evidence: dict[Charge, bytes] = {}
         self._genesis = genesis
         self.last = genesis[seat.index]
         self.last_timestamp_ms = 0
@@ -81,13 +84,14 @@ class Proposer:
         if len(self._signatures) > self._parameters.certifier_window:
             del self._signatures[min(self._signatures)]
 
-    def carry_evidence(self, evidence: Evidence) -> None:
-        """Carry evidence in the next vertex: one piece an author."""
-        self._evidence.setdefault(evidence.author, evidence)
+    def carry_evidence(self, found: Found) -> None:
+        """Carry evidence in a next vertex: one piece an author and kind; what is too much is dropped."""
+        if len(self._evidence) < MAX_EVIDENCE_WAITING:
+            self._evidence.setdefault(charge_of(found.subject), found.raw)
 
-    def was_carried(self, author: int) -> None:
-        """An accepted vertex carries evidence against this author."""
-        self._evidence.pop(author, None)
+    def was_carried(self, subject: Subject) -> None:
+        """An accepted vertex carries such evidence."""
+        self._evidence.pop(charge_of(subject), None)
 
     def is_loaded(self, *, with_signatures: bool) -> bool:
         """Whether there is evidence to carry, or own execution signatures where those are to be carried at once."""
@@ -154,5 +158,6 @@ class Proposer:
     def _take(self) -> tuple[tuple[ExecutionSignature, ...], tuple[bytes, ...]]:
         heights = sorted(self._signatures)[: self._parameters.max_execution_signatures]
         signatures = tuple(self._signatures.pop(height) for height in heights)
-        authors = sorted(self._evidence)[: self._parameters.max_evidence]
-        return signatures, tuple(self._evidence.pop(author).raw for author in authors)
+        strays = [charge for charge in sorted(self._evidence) if charge.kind is EvidenceKind.STRAY_HEADER]
+        fit = [charge for charge in sorted(self._evidence) if charge not in strays[MAX_STRAYS:]]
+        return signatures, tuple(self._evidence.pop(charge) for charge in fit[: self._parameters.max_evidence])

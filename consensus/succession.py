@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 
 from consensus import events
 from consensus.dag.committee import Committee
+from consensus.dag.evidence import Charge, charge_of, read_subject
+from consensus.dag.judging import Era, Jurisdiction, read_evidence
 from consensus.dag.vertex import decode_vertex
 from consensus.engine import Engine
 from consensus.identity import Identity, Seat
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.parameters import Parameters
+from consensus.proposer import MAX_EVIDENCE_WAITING
 from consensus.status import EngineStatus
+from mpisa.primitives.errors import Rejection
 from mpisa.primitives.header import Header
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch
 
@@ -43,10 +47,12 @@ class Succession:
         chain_hash: bytes,
         identity: Identity,
         epochs: Sequence[tuple[EpochStart, events.StoredEpoch]],
+        eras: Mapping[Epoch, Era] | None = None,
     ) -> None:
         """From what the stores hold, at the beginning of a chain nothing: of the epoch that is open (its closing header
         isn't certified), and before it of the one that is still served (no header behind its closing one is certified)
-        if there is such. Raises what `Engine.recover` does.
+        if there is such. `eras` are those of the epochs before them of which evidence is still admissible. Raises what
+        `Engine.recover` does.
         """
         self._parameters = parameters
         self._chain_hash = chain_hash
@@ -58,6 +64,8 @@ class Succession:
             term.following, term.is_closed = self._current.start, True
             self._served = term
         self._effects: list[events.Effect] = []
+        self._eras = dict(eras or {})
+        self._evidence: dict[Charge, bytes] = {}
         self._pool_waiting = False
         self._asked_ms = 0
         self._now = 0
@@ -92,6 +100,23 @@ class Succession:
         """The committees of the epochs that are open here: vertices of others can't be judged now."""
         return {term.start.epoch: term.start.committee for term in self._terms()}
 
+    @property
+    def jurisdictions(self) -> Mapping[Epoch, Jurisdiction]:
+        """The same epochs, with those before each of which its vertices may carry evidence."""
+        return {term.start.epoch: self._jurisdiction(term) for term in self._terms()}
+
+    def _jurisdiction(self, term: _Term) -> Jurisdiction:
+        """Nothing in it depends on how far this node is: the epoch itself counts as running."""
+        epoch = term.start.epoch
+        eras = {epoch: Era(term.start.committee, term.start.height + 1)}
+        for earlier in range(max(0, epoch - self._parameters.evidence_epochs), epoch):
+            served = self._served
+            if served is not None and served.start.epoch == earlier:
+                eras[served.start.epoch] = _era(served.start, term.start)
+            elif Epoch(earlier) in self._eras:
+                eras[Epoch(earlier)] = self._eras[Epoch(earlier)]
+        return Jurisdiction(self._chain_hash, epoch, eras)
+
     def start(self, now_ms: int) -> list[events.Effect]:
         """Begin: each open epoch is told of, then its engine starts."""
         self._now = now_ms
@@ -107,6 +132,9 @@ class Succession:
                 self._wait(event)
             case events.EpochAhead():
                 self._ahead()
+            case events.EvidenceOffered():
+                self._remember(event.evidence)
+                self._run(self._current, event)
             case events.EpochRecalled():
                 self._open(event)
             case events.CertificateReceived():
@@ -186,10 +214,35 @@ class Succession:
         for effect in effects:
             if isinstance(effect, events.Certified):
                 self._certified(term, effect)
+            elif isinstance(effect, events.EvidenceFound):
+                self._remember(effect.evidence)
+                if term is not self._current:
+                    self._run(self._current, events.EvidenceOffered(effect.evidence))
+            elif isinstance(effect, events.Commit):
+                for item in (item for vertex in effect.commit.vertices for item in vertex.evidence):
+                    self._evidence.pop(charge_of(read_subject(item, self._parameters)), None)
+
+    def _remember(self, evidence: bytes) -> None:
+        """Until it is ordered: the epoch may end before."""
+        if len(self._evidence) < MAX_EVIDENCE_WAITING:
+            self._evidence.setdefault(charge_of(read_subject(evidence, self._parameters)), evidence)
+
+    def _offer(self) -> None:
+        """What no epoch so far has ordered goes to the one that is current now, if it is admissible there."""
+        jurisdiction = self._jurisdiction(self._current)
+        waiting, self._evidence = self._evidence, {}
+        for charge, evidence in waiting.items():
+            try:
+                read_evidence(evidence, jurisdiction, self._parameters)
+            except Rejection:
+                continue
+            self._evidence[charge] = evidence
+            self._run(self._current, events.EvidenceOffered(evidence))
 
     def _certified(self, term: _Term, effect: events.Certified) -> None:
         if term is self._current and self._served is not None:
             self._effects.append(events.EpochDropped(self._served.start.epoch))
+            self._keep_era(self._served.start, self._current.start)
             self._served = None
         is_last = term.closing is not None and effect.height == term.closing.height
         if is_last and not term.is_closed and term.following is not None:
@@ -202,8 +255,11 @@ class Succession:
         start = before.following
         if start is None or not before.is_closed or event.epoch != start.epoch:
             return
+        if self._served is not None:
+            self._keep_era(self._served.start, before.start)
         self._served, self._current = before, self._term(start, event.stored)
         self._opened(self._current)
+        self._offer()
         if self._pool_waiting:
             self._pool_waiting = False
             self._run(self._current, events.PayloadWaiting())
@@ -213,6 +269,17 @@ class Succession:
         self._effects.append(events.EpochOpened(term.start.epoch, term.start.committee, own))
         self._collect(term, term.engine.start(self._now))
 
+    def _keep_era(self, start: EpochStart, following: EpochStart) -> None:
+        """An epoch is over: its era is remembered as long as evidence of it is admissible."""
+        self._eras[start.epoch] = _era(start, following)
+        for epoch in [epoch for epoch in self._eras if epoch < following.epoch - self._parameters.evidence_epochs]:
+            del self._eras[epoch]
+
     def _take(self) -> list[events.Effect]:
         effects, self._effects = self._effects, []
         return effects
+
+
+def _era(start: EpochStart, following: EpochStart) -> Era:
+    """The era of an epoch behind which another one began."""
+    return Era(start.committee, start.height + 1, following.height)

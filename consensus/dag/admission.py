@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 
 from consensus.dag.committee import Committee
-from consensus.dag.evidence import Evidence, evidence_author, make_evidence
+from consensus.dag.evidence import EvidenceKind, Found, double_vertex, read_subject
 from consensus.dag.graph import Graph, Node
 from consensus.dag.held import Held
 from consensus.dag.pending import Pending
@@ -55,7 +55,7 @@ class Admission:
         self.held = Held(parameters, committee)
         self.pending = Pending(parameters, len(committee), own)
         self.equivocators: set[int] = set()
-        self.found: list[Evidence] = []
+        self.found: list[Found] = []
         self.faults: list[tuple[AuthorityIndex, Rejection]] = []
 
     def is_known(self, identifier: bytes) -> bool:
@@ -115,7 +115,8 @@ class Admission:
             return True
         if vertex.author not in self.equivocators:
             self.equivocators.add(vertex.author)
-            self.found.append(make_evidence(others[0], vertex))
+            raw = double_vertex(others[0], vertex)
+            self.found.append(Found(read_subject(raw, self._parameters), raw))
         return self.pending.is_missing(vertex.id) and len(others) < self._budget
 
     def _is_vouched(self, vertex: Vertex) -> bool:
@@ -150,7 +151,9 @@ class Admission:
             accepted.append(self._graph.add(vertex))
             self._remember(vertex)
             for item in vertex.evidence:
-                self.equivocators.add(evidence_author(item, self._parameters))
+                subject = read_subject(item, self._parameters)
+                if subject.kind is EvidenceKind.DOUBLE_VERTEX and subject.epoch == vertex.header.epoch:
+                    self.equivocators.add(subject.author)
             for waiter in self.pending.resolve(vertex.id):
                 self._forget(waiter)
                 queue.append(waiter)

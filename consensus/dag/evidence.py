@@ -5,9 +5,10 @@ epochs to judge it (`dag/judging.py`): neither parents nor validity of a vertex,
 signature bytes over one hash are no evidence.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from consensus.dag.vertex import (
     MAX_HEIGHT,
@@ -25,6 +26,9 @@ from mpisa.primitives.header import Certificate, Header
 from mpisa.primitives.header import decode_header as decode_block_header
 from mpisa.primitives.header import encode_header as encode_block_header
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
+
+MAX_STRAYS: Final = 1
+"""Stray headers a vertex may carry: each brings a whole certificate."""
 
 _FRAMING_BYTES: Final = 64 + 2 * (SIGNATURE_BYTES + DIGEST_BYTES + 16)
 _CERTIFICATE_BYTES: Final = 32 + MAX_AUTHORITIES * SIGNATURE_BYTES
@@ -116,6 +120,35 @@ class Subject:
     author: AuthorityIndex
     epoch: Epoch | None
     position: int
+
+
+class Charge(NamedTuple):
+    """What one piece of evidence is enough for: a kind, an author, an epoch (-1 where a height stands for it)."""
+
+    kind: EvidenceKind
+    author: int
+    epoch: int
+    height: int
+
+
+def charge_of(subject: Subject) -> Charge:
+    """Of vertices one round is as good as another; a height is of some epoch, so only the same one says the same."""
+    if subject.epoch is None:
+        return Charge(subject.kind, subject.author, -1, subject.position)
+    return Charge(subject.kind, subject.author, subject.epoch, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Evidence that this node came upon."""
+
+    subject: Subject
+    raw: bytes
+
+
+def read_subject(raw: bytes, parameters: Parameters) -> Subject:
+    """What evidence is about that was verified before."""
+    return subject_of(decode_evidence(raw, parameters))
 
 
 def max_evidence_bytes(parameters: Parameters) -> int:
@@ -237,7 +270,7 @@ def _decode_stray_header(items: tuple[codec.Value, ...], parameters: Parameters)
     return proof
 
 
-_DECODERS: Final = {
+_DECODERS: Final[Mapping[EvidenceKind, Callable[[tuple[codec.Value, ...], Parameters], Proof]]] = {
     EvidenceKind.DOUBLE_VERTEX: _decode_double_vertex,
     EvidenceKind.DOUBLE_HEADER: _decode_double_header,
     EvidenceKind.ABOVE_CLOSING: _decode_above_closing,

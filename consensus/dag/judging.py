@@ -1,4 +1,4 @@
-"""Judging evidence: whether its signatures are those of a member of the epoch it is about (docs/protocol.md, section 8).
+"""Judging evidence: is it signed by a member of the epoch that it is about? (docs/protocol.md, section 8)
 
 What it takes besides the bytes is the same on every node of an epoch: the committees of that epoch and of the agreed
 number of epochs before it, and the heights between which each of them made headers. Older evidence, and evidence about
@@ -53,21 +53,21 @@ class Jurisdiction:
         return self.eras[self.epoch].committee
 
     def era_of(self, epoch: int) -> Era:
-        """The era of an admissible epoch. Raises Rejection(WRONG_EPOCH)."""
+        """The era of an admissible epoch. Raises Rejection(BAD_EVIDENCE)."""
         era = self.eras.get(Epoch(epoch))
         if era is None:
             raise Rejection(
-                RejectionReason.WRONG_EPOCH,
-                f"evidence: expected epoch {min(self.eras)} to {self.epoch}, got {epoch}",
+                RejectionReason.BAD_EVIDENCE,
+                f"expected one of the epochs {min(self.eras)} to {self.epoch}, got {epoch}",
             )
         return era
 
     def epoch_at(self, height: int) -> Epoch:
-        """The admissible epoch whose header this height has. Raises Rejection(WRONG_EPOCH)."""
+        """The admissible epoch whose header this height has. Raises Rejection(BAD_EVIDENCE)."""
         for epoch, era in self.eras.items():
             if era.first <= height and (era.last is None or height <= era.last):
                 return epoch
-        raise Rejection(RejectionReason.WRONG_EPOCH, f"evidence: height {height} is of no admissible epoch")
+        raise Rejection(RejectionReason.BAD_EVIDENCE, f"height {height} is of no admissible epoch")
 
 
 def jurisdiction_of(committee: Committee, chain_hash: bytes, epoch: Epoch, first: int = 1) -> Jurisdiction:
@@ -95,7 +95,7 @@ def read_evidence(raw: bytes, jurisdiction: Jurisdiction, parameters: Parameters
 def verify_evidence(raw: bytes, jurisdiction: Jurisdiction, parameters: Parameters) -> Evidence:
     """The evidence of these bytes, every signature in it checked.
 
-    Raises Rejection: BAD_EVIDENCE where it shows no offence, WRONG_CHAIN, WRONG_EPOCH, UNKNOWN_AUTHORITY,
+    Raises Rejection: BAD_EVIDENCE where it shows no offence or none that is admissible, WRONG_CHAIN, UNKNOWN_AUTHORITY,
     BAD_SIGNATURE, BAD_CERTIFICATE, NO_QUORUM, BAD_HEADER, and what decoding raises.
     """
     proof = decode_evidence(raw, parameters)

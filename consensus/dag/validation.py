@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from consensus.dag.committee import Committee
-from consensus.dag.evidence import check_origin, check_signature, verify_evidence
+from consensus.dag.evidence import MAX_STRAYS, EvidenceKind
+from consensus.dag.judging import Jurisdiction, check_origin, check_signature, jurisdiction_of, verify_evidence
 from consensus.dag.vertex import FIRST_EPOCH, Vertex, VertexHeader, decode_vertex
 from consensus.parameters import Parameters
 from mpisa.primitives.errors import Rejection, RejectionReason
@@ -18,37 +19,41 @@ from mpisa.primitives.identifiers import Epoch
 def verify_vertex(
     raw: bytes, committee: Committee, chain_hash: bytes, parameters: Parameters, epoch: Epoch = FIRST_EPOCH
 ) -> Vertex:
-    """The vertex of these bytes, valid but for its ancestors.
+    """The vertex of these bytes, valid but for its ancestors, in an epoch in which no evidence of earlier ones is
+    admissible.
 
     Raises Rejection: TOO_LARGE, MALFORMED, TOO_DEEP, NOT_CANONICAL, OUT_OF_RANGE, BAD_PAYLOAD, BAD_EVIDENCE,
-    WRONG_CHAIN, WRONG_EPOCH, UNKNOWN_AUTHORITY, BAD_PARENTS, BAD_SIGNATURE.
+    WRONG_CHAIN, WRONG_EPOCH, UNKNOWN_AUTHORITY, BAD_PARENTS, BAD_SIGNATURE, and for evidence what `verify_evidence`
+    raises.
     """
     vertex = decode_vertex(raw, parameters)
-    _verify(vertex, committee, chain_hash, parameters, epoch)
+    _verify(vertex, jurisdiction_of(committee, chain_hash, epoch), parameters)
     return vertex
 
 
-def verify_in_epochs(
-    raw: bytes, committees: Mapping[Epoch, Committee], chain_hash: bytes, parameters: Parameters
-) -> Vertex:
+def verify_in_epochs(raw: bytes, jurisdictions: Mapping[Epoch, Jurisdiction], parameters: Parameters) -> Vertex:
     """As `verify_vertex`, of whichever of these epochs it says. Raises Rejection(WRONG_EPOCH) for any other."""
     vertex = decode_vertex(raw, parameters)
     epoch = vertex.header.epoch
-    committee = committees.get(epoch)
-    if committee is None:
-        known = " or ".join(str(item) for item in sorted(committees))
+    jurisdiction = jurisdictions.get(epoch)
+    if jurisdiction is None:
+        known = " or ".join(str(item) for item in sorted(jurisdictions))
         raise Rejection(RejectionReason.WRONG_EPOCH, f"vertex: expected epoch {known}, got {epoch}")
-    _verify(vertex, committee, chain_hash, parameters, epoch)
+    _verify(vertex, jurisdiction, parameters)
     return vertex
 
 
-def _verify(vertex: Vertex, committee: Committee, chain_hash: bytes, parameters: Parameters, epoch: Epoch) -> None:
-    check_origin(vertex.header, committee, chain_hash, epoch, "vertex")
+def _verify(vertex: Vertex, jurisdiction: Jurisdiction, parameters: Parameters) -> None:
+    committee = jurisdiction.committee
+    check_origin(vertex.header, committee, jurisdiction.chain_hash, jurisdiction.epoch, "vertex")
     validate_parents(vertex.header, committee)
     _validate_signatures(vertex.header)
     check_signature(vertex.id, vertex.signature, vertex.header, committee)
+    strays = 0
     for item in vertex.evidence:
-        verify_evidence(item, committee, chain_hash, epoch, parameters)
+        strays += verify_evidence(item, jurisdiction, parameters).kind is EvidenceKind.STRAY_HEADER
+        if strays > MAX_STRAYS:  # each costs a certificate's check
+            raise Rejection(RejectionReason.BAD_EVIDENCE, f"expected at most {MAX_STRAYS} stray header a vertex")
 
 
 def validate_parents(header: VertexHeader, committee: Committee) -> None:

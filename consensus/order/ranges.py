@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Final
 
 from consensus.dag.committee import Committee
-from consensus.dag.evidence import check_signature
+from consensus.dag.judging import check_signature
 from consensus.dag.vertex import MAX_HEIGHT, Vertex, VertexRef, decode_vertex
 from consensus.events import BlockBoundary, CommittedSubDag
 from consensus.order.checkpoint import (

@@ -95,8 +95,8 @@ class Reactions:
         log.info("certified", height=height)
 
     def evidence(self, event: EvidenceFound) -> None:
-        """An authority equivocated."""
-        log.error("an authority equivocated", authority=event.author, round=event.round)
+        """An authority broke a rule in a way that can be proved."""
+        log.error("evidence found", kind=event.kind, authority=event.author, position=event.position)
 
     def halted(self, event: Halt) -> None:
         """A quorum assumption is broken."""

@@ -94,7 +94,7 @@ def test_the_first_twin_is_kept_and_the_other_is_evidence() -> None:
     first, second = twins(forge, 1, 1, 2)
     assert take(admission, first) == [first.id]
     assert take(admission, second) == []
-    assert [(item.author, item.round) for item in admission.found] == [(1, 1)]
+    assert [(item.subject.author, item.subject.position) for item in admission.found] == [(1, 1)]
     assert admission.equivocators == {1}
     assert take(admission, second) == []
     assert len(admission.found) == 1, "one piece an author"

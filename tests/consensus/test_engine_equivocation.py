@@ -2,7 +2,8 @@
 
 import pytest
 
-from consensus.dag.evidence import verify_evidence
+from consensus.dag.evidence import EvidenceKind
+from consensus.dag.judging import jurisdiction_of, verify_evidence
 from consensus.dag.vertex import VertexRef, decode_vertex
 from consensus.events import Broadcast, Commit, EvidenceFound, Halt, PeerFault, RequestPayload, TimerFired, TimerKind
 from consensus.parameters import Parameters
@@ -20,8 +21,8 @@ def test_evidence_is_found_carried_once_and_ends_the_choice_of_its_author() -> N
     first, second = forge.vertex(1, 1), forge.vertex(1, 1, payload=b"twin", keep=False)
     receive(engine, first)
     [found] = of_kind(receive(engine, second), EvidenceFound)
-    assert (found.author, found.round) == (1, 1)
-    verify_evidence(found.evidence, forge.committee, CHAIN_HASH, Epoch(0), PARAMETERS)
+    assert (found.kind, found.author, found.position) == (EvidenceKind.DOUBLE_VERTEX, 1, 1)
+    verify_evidence(found.evidence, jurisdiction_of(forge.committee, CHAIN_HASH, Epoch(0)), PARAMETERS)
     assert of_kind(receive(engine, second), EvidenceFound) == []
     receive_all(engine, forge.layer(1, (2, 3)))
     one = decode_vertex(of_kind(propose(engine, NOW + 300), Broadcast)[0].raw, PARAMETERS)

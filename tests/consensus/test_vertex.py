@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from consensus.dag.evidence import make_evidence, max_evidence_bytes, verify_evidence
+from consensus.dag.evidence import double_vertex
 from consensus.dag.validation import verify_vertex
 from consensus.dag.vertex import (
     ExecutionSignature,
@@ -19,7 +19,7 @@ from consensus.dag.vertex import (
 from consensus.parameters import Parameters
 from mpisa.primitives import codec
 from mpisa.primitives.errors import Rejection
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
 from tests.consensus.forge import NOW, Forge
 from tests.simulator.world import CHAIN_HASH
 
@@ -30,7 +30,7 @@ def rich(forge: Forge) -> Vertex:
     first, second = forge.vertex(1, 2), forge.vertex(1, 2, payload=b"other", keep=False)
     forge.layer(1, (0, 1, 3))
     signature = ExecutionSignature(Height(7), bytes(32), AuthorityIndex(1), bytes(64))
-    evidence = (make_evidence(first, second).raw,)
+    evidence = (double_vertex(first, second),)
     return forge.vertex(2, 1, payload=b"payload", evidence=evidence, signatures=(signature,))
 
 
@@ -169,38 +169,6 @@ def test_sizes_are_capped() -> None:
             verify_vertex(encode_vertex(vertex), forge.committee, CHAIN_HASH, tight)
     with pytest.raises(Rejection, match="too-large"):
         decode_vertex(bytes(PARAMETERS.max_vertex_bytes + 1), PARAMETERS)
-
-
-def test_evidence_is_two_signed_headers_of_one_round() -> None:
-    forge = Forge()
-    first, second = forge.vertex(1, 0), forge.vertex(1, 0, payload=b"x", keep=False)
-    evidence = make_evidence(second, first)
-    assert evidence == make_evidence(first, second)
-    assert verify_evidence(evidence.raw, forge.committee, CHAIN_HASH, Epoch(0), PARAMETERS) == evidence
-    assert len(evidence.raw) <= max_evidence_bytes(PARAMETERS)
-
-
-def evidence_refused(forge: Forge, first: Vertex, second: Vertex) -> str:
-    raw = codec.encode(tuple((item.header_bytes, item.signature) for item in (first, second)))
-    with pytest.raises(Rejection) as caught:
-        verify_evidence(raw, forge.committee, CHAIN_HASH, Epoch(0), PARAMETERS)
-    return str(caught.value)
-
-
-def test_what_is_no_evidence() -> None:
-    forge = Forge()
-    pair = sorted((forge.vertex(1, 0), forge.vertex(1, 0, payload=b"x", keep=False)), key=lambda item: item.id)
-    low, high = pair
-    ascending = "bad-evidence: expected two vertices with ascending ids"
-    assert evidence_refused(forge, high, low) == ascending
-    assert evidence_refused(forge, low, replace(low, signature=bytes(64))) == ascending
-    assert evidence_refused(forge, low, forge.vertex(1, 1)).startswith("bad-evidence: expected one author")
-    assert evidence_refused(forge, low, replace(high, signature=low.signature)).startswith("bad-signature")
-    wrong = sorted(
-        (forge.vertex(1, 0, epoch=2, keep=False), forge.vertex(1, 0, epoch=2, payload=b"y", keep=False)),
-        key=lambda item: item.id,
-    )
-    assert evidence_refused(forge, *wrong) == "wrong-epoch: evidence: expected epoch 0, got 2"
 
 
 def test_a_vertex_with_bad_evidence_is_invalid() -> None:

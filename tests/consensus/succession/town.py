@@ -162,16 +162,16 @@ class Citizen:
         """A vertex from the wire."""
         if self.succession is None:
             return
-        committees = self.succession.committees
+        jurisdictions = self.succession.jurisdictions
         try:
-            vertex = verify_in_epochs(raw, committees, CHAIN_HASH, self.town.parameters)
+            vertex = verify_in_epochs(raw, jurisdictions, self.town.parameters)
         except Rejection as rejection:
             if rejection.reason is not RejectionReason.WRONG_EPOCH:
                 raise
             if decode_vertex(raw, self.town.parameters).header.epoch > self.succession.epoch:
                 self.handle(e.EpochAhead())
             return
-        index = index_of(committees[vertex.header.epoch], sender.seats)
+        index = index_of(self.succession.committees[vertex.header.epoch], sender.seats)
         self.handle(e.VertexReceived(vertex.author if index is None else index, vertex))
 
     def perform(self, effects: list[e.Effect]) -> None:
@@ -231,6 +231,8 @@ class Citizen:
                 self.opened.append((effect.epoch, effect.own))
             case e.EpochDropped():
                 self.dropped.append(effect.epoch)
+            case e.EvidenceFound() if town.has_offenders:
+                pass
             case e.Halt() | e.PeerFault() | e.EvidenceFound():
                 raise AssertionError(f"node {self.name}: {effect}")
 
@@ -313,6 +315,7 @@ class Town:
         )
         self.signed: dict[tuple[Epoch, Round, bytes], set[bytes]] = {}
         self.cut: set[int] = set()
+        self.has_offenders = False
         self._queue: list[tuple[int, int, Callable[[], object]]] = []
         self._sequence = 0
         self.citizens = {name: Citizen(self, name, seats) for name, seats in nodes.items()}
