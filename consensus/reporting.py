@@ -1,4 +1,4 @@
-"""What admission and the witness met, told to whom it concerns: evidence to carry and to show, rules that were broken."""
+"""What admission and the witness met, told to whom it concerns: evidence to carry and to show, and broken rules."""
 
 from consensus.dag.admission import Admission
 from consensus.dag.evidence import EvidenceKind
