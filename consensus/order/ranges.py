@@ -315,7 +315,8 @@ def verify_range(
     before: Position, blocks: Sequence[RangeBlock], validators: ValidatorSet, parameters: Parameters
 ) -> tuple[tuple[CertifiedBlock, ...], Position]:
     """Whole blocks in sequence, the last one certified, and where they lead. Raises Rejection."""
-    done, after = _verify(before, blocks, validators, parameters, is_window_known=True)
+    done, after = verify_blocks(before, blocks, validators, parameters)
+    _require_certified(done)
     return done, after
 
 
@@ -344,21 +345,25 @@ def verify_tail(
     first: Header, blocks: Sequence[RangeBlock], validators: ValidatorSet, parameters: Parameters
 ) -> tuple[tuple[CertifiedBlock, ...], Position]:
     """The blocks behind `first` up to a certified one, with that one's whole window among them. Raises Rejection."""
-    done, after = _verify(start_of_tail(first), blocks, validators, parameters, is_window_known=False)
+    done, after = verify_blocks(start_of_tail(first), blocks, validators, parameters, is_window_known=False)
     if not done:
         raise Rejection(RejectionReason.MALFORMED, "tail: expected one block at least, got none")
+    _require_certified(done)
     require_window(after)
     return done, after
 
 
-def _verify(
+def verify_blocks(
     position: Position,
     blocks: Sequence[RangeBlock],
     validators: ValidatorSet,
     parameters: Parameters,
     *,
-    is_window_known: bool,
+    is_window_known: bool = True,
 ) -> tuple[tuple[CertifiedBlock, ...], Position]:
+    """Whole blocks in sequence, and where they lead; a certified one behind them has to vouch for them. Raises
+    Rejection.
+    """
     done: list[CertifiedBlock] = []
     for block in blocks:
         opened = open_block(position, block, validators, parameters)
@@ -371,9 +376,12 @@ def _verify(
             )
         done.append(complete_block(opened, found))
         position = opened.after
-    if done and done[-1].certificate is None:
-        raise Rejection(RejectionReason.BAD_CERTIFICATE, "range: expected a certificate of its last block, got none")
     return tuple(done), position
+
+
+def _require_certified(blocks: Sequence[CertifiedBlock]) -> None:
+    if blocks and blocks[-1].certificate is None:
+        raise Rejection(RejectionReason.BAD_CERTIFICATE, "range: expected a certificate of its last block, got none")
 
 
 def check_signatures(vertices: Iterable[Vertex], committee: Committee) -> None:

@@ -44,6 +44,9 @@ _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"v
 _COMPLETE = _META + b"complete"
 """The height up to which no certificate is missing, as of the last chain block."""
 
+_LOWEST = _META + b"lowest"
+"""The lowest height above genesis whose chain block is kept whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class TransactionPlace:
@@ -95,6 +98,7 @@ class ChainStore:
         self._height = 0
         self._certified = 0
         self._complete = 0
+        self._lowest = 1
         self._headers: dict[int, Header] = {}
         self._hashes: dict[int, bytes] = {}
 
@@ -146,6 +150,7 @@ class ChainStore:
         certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
         self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
         self._complete = int.from_bytes(self._db.get(_COMPLETE) or b"", "big")
+        self._lowest = int.from_bytes(self._db.get(_LOWEST) or _number(1), "big")
         self._extend_complete()
 
     def _read_state(self) -> dict[bytes, bytes]:
@@ -177,7 +182,7 @@ class ChainStore:
             return cached
         raw = self._db.get(_HEADER + _number(height)) if 0 <= height < 1 << 63 else None
         if raw is None:
-            raise NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
+            raise self._not_kept(height)
         header = decode_header(raw)
         self._remember(height, header)
         return header
@@ -190,6 +195,21 @@ class ChainStore:
         self._headers[height] = header
         self._hashes[height] = header_hash(header)
 
+    @property
+    def lowest_height(self) -> int:
+        """The lowest height above genesis whose chain block is kept whole; those below were pruned, but for headers and
+        certificates of closing blocks.
+        """
+        return self._lowest
+
+    def _not_kept(self, height: int) -> NotFound:
+        if 0 < height < self._lowest:
+            return NotFound(
+                f"chain block {height} isn't kept here, only those from height {self._lowest} on",
+                hint="ask a node that keeps all: its config.toml says history.archive = true",
+            )
+        return NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
+
     def hash_at(self, height: int) -> bytes:
         """The header hash at a height. Raises NotFound."""
         header = self.header(height)
@@ -199,7 +219,7 @@ class ChainStore:
         """The header as the disk has it now, past every cache: what is signed is what was stored."""
         raw = self._db.get(_HEADER + _number(height))
         if raw is None:
-            raise NotFound(f"there is no chain block at height {height}")
+            raise self._not_kept(height)
         return decode_header(raw)
 
     def height_of(self, block_hash: bytes) -> int:
@@ -252,9 +272,20 @@ class ChainStore:
     def _list(self, kind: bytes, height: int) -> tuple[bytes, ...]:
         raw = self._db.get(kind + _number(height)) if 0 <= height < 1 << 63 else None
         if raw is None:
-            raise NotFound(f"there is no chain block at height {height}", hint=f"the latest is {self._height}")
+            raise self._not_kept(height)
         items = codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "chain block")
         return tuple(codec.expect_bytes(item, "chain block item") for item in items)
+
+    def raw_header(self, height: int) -> bytes:
+        """The header's bytes, past every cache: for any thread. Raises NotFound."""
+        raw = self._db.get(_HEADER + _number(height))
+        if raw is None:
+            raise self._not_kept(height)
+        return raw
+
+    def raw_certificate(self, height: int) -> bytes:
+        """The certificate's bytes, empty where there is none; for any thread."""
+        return self._db.get(_CERTIFICATE + _number(height)) or b""
 
     def outline(self, height: int) -> bytes | None:
         """Which vertices the block's commits ordered; None for genesis and for what isn't kept."""
@@ -382,6 +413,30 @@ class ChainStore:
         self._certified = max(self._certified, height)
         self._extend_complete()
         return True
+
+    def prune(self, through: int) -> None:
+        """Forgets the chain blocks up to this height, all of them or none: bodies, receipts, outlines and places, and
+        headers and certificates but for closing blocks'. Not synced: what comes back is pruned again.
+        """
+        assert through < self._height, "the latest chain block stays"
+        batch: list[Change] = []
+        for height in range(self._lowest, through + 1):
+            key = _number(height)
+            header = self.header(height)
+            batch += [(kind + key, None) for kind in (_BODY, _RECEIPTS, _OUTLINE)]
+            for receipt in self.receipts(height):
+                place = self.place(receipt.tx_hash)
+                if place is not None and place.height == height:
+                    batch.append((_TRANSACTION + receipt.tx_hash, None))
+            if not header.closes_epoch:
+                batch += [(_HEADER + key, None), (_CERTIFICATE + key, None), (_HASH + header_hash(header), None)]
+        batch.append((_LOWEST, _number(through + 1)))
+        self._db.write(batch, sync=False)
+        self._lowest = through + 1
+        self._complete = max(self._complete, through)
+        for height in [height for height in list(self._headers) if 0 < height <= through]:
+            self._headers.pop(height, None)
+            self._hashes.pop(height, None)
 
     def close(self) -> None:
         """Harmless when closed already."""

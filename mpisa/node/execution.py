@@ -22,6 +22,7 @@ from mpisa.node.chain_store import ExecutedBlock
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import ZERO_DIGEST, sha256
+from mpisa.primitives.errors import IntegrityError
 from mpisa.primitives.header import Header, header_hash, sign_header
 from mpisa.primitives.identifiers import Height
 from mpisa.primitives.record import StoredRecord
@@ -70,6 +71,22 @@ class Outcome:
 
     block: ExecutedBlock
     event: Executed
+
+
+class Diverged(IntegrityError):
+    """A certified chain block comes out otherwise here: this node is wrong, or a quorum is."""
+
+    code = "diverged"
+
+    def __init__(self, own: Header, certified: Header) -> None:
+        fields = [name for name in Header.__slots__ if getattr(own, name) != getattr(certified, name)]
+        super().__init__(
+            f"a quorum certified another header at height {certified.height} than this node executed: "
+            f"{certified.hash.hex()} instead of {own.hash.hex()}; they differ in {', '.join(fields)}",
+            hint="nothing is lost: tell its operator",
+        )
+        self.own = own
+        self.certified = certified
 
 
 class Execution:
@@ -122,12 +139,30 @@ class Execution:
         payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
         return self._make(commit, payloads, outline, sync=sync).header
 
+    def follow(self, commit: CommittedSubDag, outline: bytes, certified: Header, *, sync: bool) -> Outcome:
+        """The outcome of a chain block that others certified; blocks, signs nothing.
+
+        Raises DiskFull, and Diverged where it comes out otherwise here: nothing is stored then.
+        """
+        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
+        block = self._make(commit, payloads, outline, sync=sync, certified=certified)
+        header = block.header
+        return Outcome(block, Executed(Height(header.height), header_hash(header), b"", header))
+
     def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes) -> Outcome:
         block = self._make(commit, payloads, outline, sync=True)
         with self._stages.measure(Stage.HEADER):
             return Outcome(block, self._sign(block.header.height))
 
-    def _make(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes, *, sync: bool) -> ExecutedBlock:
+    def _make(
+        self,
+        commit: CommittedSubDag,
+        payloads: Sequence[bytes],
+        outline: bytes,
+        *,
+        sync: bool,
+        certified: Header | None = None,
+    ) -> ExecutedBlock:
         assert commit.block is not None
         height = commit.block.height
         previous = self._store.header(height - 1)
@@ -138,6 +173,8 @@ class Execution:
             update = self._store.preview(result.changes)
         with self._stages.measure(Stage.HEADER):
             header = self._header(commit, previous, result, update.root)
+        if certified is not None and header != certified:
+            raise Diverged(header, certified)
         with self._stages.measure(Stage.CHAIN_STORE):
             links = _lineage_links(result)
             block = ExecutedBlock(

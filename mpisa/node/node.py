@@ -161,6 +161,7 @@ class Node:
     def _attach(self, runtime: Runtime) -> None:
         runtime.links.attach()
         runtime.certificates.attach()
+        runtime.serving.attach()
         runtime.standing.attach()
         if self._setup.own is not None:
             runtime.forwarding.attach()

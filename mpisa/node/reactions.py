@@ -16,6 +16,8 @@ from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.receipt import ReceiptStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consensus.events import Certified, EvidenceFound, Halt
     from mpisa.node.certificates import CertificateKeeper
     from mpisa.node.chain_store import ChainStore
@@ -31,12 +33,18 @@ class Reactions:
     """See the module."""
 
     def __init__(
-        self, store: ChainStore, submissions: Submissions, events: EventHub, certificates: CertificateKeeper
+        self,
+        store: ChainStore,
+        submissions: Submissions,
+        events: EventHub,
+        certificates: CertificateKeeper,
+        on_certified: Callable[[], None],
     ) -> None:
         self._store = store
         self._submissions = submissions
         self._events = events
         self._certificates = certificates
+        self._on_certified = on_certified
         self.halt_reason: str | None = None
         self.disk_error: str | None = None
 
@@ -91,12 +99,17 @@ class Reactions:
     def certificate_added(self, height: int) -> None:
         """A certificate is kept now, whoever made it."""
         self._submissions.certified(self._store.certified_height)
+        self._on_certified()
         self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
         log.info("certified", height=height)
 
     def evidence(self, event: EvidenceFound) -> None:
         """An authority broke a rule in a way that can be proved."""
         log.error("evidence found", kind=event.kind, authority=event.author, position=event.position)
+
+    def diverged(self, reason: str) -> None:
+        """A certified chain block comes out otherwise here."""
+        self._halt(reason)
 
     def halted(self, event: Halt) -> None:
         """A quorum assumption is broken."""

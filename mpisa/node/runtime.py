@@ -43,6 +43,7 @@ from mpisa.node.rebuild import Chain as RebuiltChain
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
+from mpisa.node.serving import Serving
 from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
@@ -101,6 +102,7 @@ class Runtime:
     execution: Execution
     reactions: Reactions
     certificates: CertificateKeeper
+    serving: Serving
     standing: Standing
     forwarding: Forwarding
     ordering: Ordering
@@ -276,7 +278,8 @@ async def assemble(
     certificates = CertificateKeeper(
         network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
     )
-    reactions = Reactions(store, submissions, events, certificates)
+    serving = Serving(network, store, vertices, parameters, _threads(stack, 1, "reader"))
+    reactions = Reactions(store, submissions, events, certificates, serving.certified)
     standing = Standing(
         network, committee, setup.own, peers, lambda: store.certified_height, certificates.held_by_others
     )
@@ -307,6 +310,7 @@ async def assemble(
         execution,
         reactions,
         certificates,
+        serving,
         standing,
         forwarding,
         ordering,

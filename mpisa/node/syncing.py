@@ -1,0 +1,217 @@
+"""From far behind to level with the others, without the engine (docs/protocol.md, section 12).
+
+A node that others are many chain blocks ahead of applies ranges of certified blocks. An authority does so while its
+engine rests, until the gap is small enough for the engine, which then orders live vertices again from where the blocks
+lead; a full node that is no authority does nothing else, and waits at its peers for the next block.
+
+How far the others are is what a validity threshold of stake claims, so that a liar can neither keep an authority from
+its work nor hide that it is behind. The next blocks are fetched and checked while these are executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from consensus.dag.vertex import decode_vertex
+from consensus.order.checkpoint import decode_cursor
+from consensus.order.ranges import Position
+from consensus.order.window import Window, find_window
+from mpisa.node.ranging import Batch, Ranging, Stand
+from mpisa.node.standing import height_to_reach
+from mpisa.primitives.errors import StoreDamaged
+
+if TYPE_CHECKING:
+    from consensus.dag.committee import Committee
+    from consensus.dag.vertex import VertexRef
+    from consensus.order.epoch import EpochStart
+    from consensus.parameters import Parameters
+    from mpisa.network.ports import PeerId
+    from mpisa.node.applying import Applying
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.sources import Sources
+
+FAR_BLOCKS = 128
+"""An authority this many chain blocks behind rests its engine."""
+
+LEVEL_BLOCKS = 8
+"""So near to the others it lets the engine do the rest."""
+
+BATCHES_AHEAD = 2
+"""Batches that are checked and wait to be executed."""
+
+WAIT_MS = 1_000
+"""How long a full node waits at one peer for the next block."""
+
+PAUSE_S = 0.25
+"""Before everybody is asked again when nobody delivers."""
+
+Durably = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+log = structlog.get_logger(__name__)
+
+
+class Phase(StrEnum):
+    """What a node does about being behind."""
+
+    LEVEL = "level"
+    RANGES = "ranges"
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(slots=True)
+class Progress:
+    """For status and metrics: where it is and where to."""
+
+    phase: Phase = Phase.LEVEL
+    height: int = 0
+    target: int = 0
+    syncs: int = 0
+
+    def describe(self) -> str | None:
+        """For people; None while level."""
+        if self.phase is Phase.LEVEL:
+            return None
+        return f"{self.phase.value}: at height {self.height} of {self.target}"
+
+
+def find_stand(store: ChainStore, vertices: ConsensusStore, parameters: Parameters, start: EpochStart) -> Stand:
+    """Where the stores stand; `start` is where the epoch of the next block begins. Raises StoreDamaged."""
+    header, cursor = store.header(store.height), store.cursor
+    if cursor is None or header.height == start.height:
+        position = Position(header, start.checkpoint, Window())
+    else:
+        checkpoint = decode_cursor(cursor)
+
+        def parents(ref: VertexRef) -> tuple[VertexRef, ...] | None:
+            raw = vertices.vertex(ref.round, ref.author, ref.id)
+            return None if raw is None else decode_vertex(raw, parameters).parents
+
+        window, lost = find_window(checkpoint, parameters.gc_depth, parents)
+        if lost is not None:
+            raise StoreDamaged(
+                f"the vertex store lacks vertex {lost.id.hex()} of round {lost.round}, which the ledger has executed",
+                hint="stop the node and run `mpisa node repair`",
+            )
+        position = Position(header, checkpoint, window)
+    return Stand(position, start.committee, start.committee.validator_set)
+
+
+class Syncing:
+    """See the module. One task calls it."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        ranging: Ranging,
+        applying: Applying,
+        store: ChainStore,
+        find: Callable[[], Stand],
+        durably: Durably,
+        authorities: Callable[[], tuple[Committee, Mapping[PeerId, int]]],
+    ) -> None:
+        """`find` reads the stand from the stores; `authorities` names the present committee and its peers."""
+        self._sources = sources
+        self._ranging = ranging
+        self._applying = applying
+        self._store = store
+        self._find = find
+        self._durably = durably
+        self._authorities = authorities
+        self._stand: Stand | None = None
+        self.progress = Progress()
+
+    async def _standing(self) -> Stand:
+        if self._stand is None:
+            self._stand = await self._sources.check(self._find)
+        self.progress.height = self._stand.height
+        return self._stand
+
+    async def gap(self) -> int:
+        """How many chain blocks a validity threshold of authorities is ahead of us, by what they say now."""
+        await self._ranging.poll()
+        committee, known = self._authorities()
+        claims = {known[peer]: bounds.certified for peer, bounds in self._sources.claims.items() if peer in known}
+        return max(0, height_to_reach(committee, claims) - self._store.height)
+
+    async def catch_up(self) -> None:
+        """Returns when the gap is small. Raises Diverged."""
+        self._stand = None
+        self.progress.phase = Phase.RANGES
+        self.progress.syncs += 1
+        try:
+            while (gap := await self.gap()) > LEVEL_BLOCKS:
+                stand = await self._standing()
+                self.progress.target = stand.height + gap
+                log.info("far behind, pulling certified blocks", height=stand.height, target=self.progress.target)
+                if not await self._pull(stand, stand.height + gap):
+                    await asyncio.sleep(PAUSE_S)
+        finally:
+            self.progress.phase = Phase.LEVEL
+        log.info("level with the others", height=self.progress.height)
+
+    async def follow(self) -> None:
+        """Blocks as they are certified, until cancelled. Raises Diverged."""
+        near: PeerId | None = None
+        while True:
+            stand = await self._standing()
+            usable = self._sources.usable()
+            if self._sources.highest() > stand.height + 1:
+                self.progress.target = self._sources.highest()
+                self.progress.phase = Phase.RANGES
+                is_moved = await self._pull(stand, self._sources.highest())
+                self.progress.phase = Phase.LEVEL
+                if not is_moved:
+                    await self._ranging.poll()
+                    await asyncio.sleep(PAUSE_S)
+                continue
+            if not usable:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            peer = near if near in usable else self._sources.next_of(usable)
+            batch = await self._ranging.following(stand, peer, WAIT_MS)
+            near = None if batch is None else peer
+            if batch is not None:
+                await self._apply(batch)
+
+    async def _pull(self, stand: Stand, last: int) -> bool:
+        """Applies blocks up to this height, as far as peers deliver and the epoch goes; whether there were any."""
+        queue: asyncio.Queue[Batch | None] = asyncio.Queue(BATCHES_AHEAD)
+
+        async def fetch() -> None:
+            try:
+                async for batch in self._ranging.batches(stand, last):
+                    await queue.put(batch)
+            finally:
+                await queue.put(None)
+
+        before = stand.height
+        fetching = asyncio.create_task(fetch(), name="fetch blocks")
+        try:
+            while (batch := await queue.get()) is not None:
+                await self._apply(batch)
+            await fetching
+        finally:
+            fetching.cancel()
+            while not queue.empty():
+                queue.get_nowait()
+            await asyncio.gather(fetching, return_exceptions=True)
+        return self.progress.height > before
+
+    async def _apply(self, batch: Batch) -> None:
+        stand = self._stand
+        assert stand is not None, "blocks are applied behind a known stand"
+        await self._durably(lambda: self._applying.keep(batch.blocks))
+        await self._durably(lambda: self._applying.execute(batch.blocks))
+        self.progress.height = batch.after.header.height
+        if batch.after.header.closes_epoch:
+            self._stand = None
+            await self._standing()
+        else:
+            self._stand = Stand(batch.after, stand.committee, stand.validators)
