@@ -74,6 +74,14 @@ async def validators(context: Context, request: web.Request) -> Answer:
     return convert.validators(chain.validators(height), chain.genesis, at, chain.header(at).epoch)
 
 
+async def staking(context: Context, request: web.Request) -> Answer:
+    return convert.staking(*context.node.chain.staking())
+
+
+async def stake(context: Context, request: web.Request) -> Answer:
+    return convert.stake(*context.node.chain.stake(parse_address(request.match_info["address"])))
+
+
 async def state(context: Context, request: web.Request) -> Answer:
     chain = context.node.chain
     key = read_hex(request.match_info["key"], "key")
@@ -165,6 +173,22 @@ ROUTES = (
         models.Validators,
         query=(HEIGHT,),
         errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/staking",
+        staking,
+        "How validators stand: power now and next, stake, who joins, leaves or is jailed",
+        "chain",
+        models.Staking,
+    ),
+    Route(
+        "GET",
+        "/v1/chain/staking/{address}",
+        stake,
+        "What an operator has at stake, and what is on its way back",
+        "chain",
+        models.Stake,
     ),
     Route(
         "GET",

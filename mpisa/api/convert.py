@@ -12,6 +12,7 @@ from mpisa.sdk import models
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mpisa.ledger.standing import StakeStanding, StakingStanding, ValidatorStanding
     from mpisa.node import views
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import ValidatorSet
@@ -140,6 +141,55 @@ def validators(found: ValidatorSet, document: Genesis, height: int, epoch: int) 
             models.Validator(address=format_address(item.address), power=item.power, name=names.get(item.address))
             for item in found.validators
         ),
+    )
+
+
+def validator_standing(found: ValidatorStanding) -> models.ValidatorStanding:
+    """A validator as it stands."""
+    record, following = found.record, found.next
+    moves = found.now is not None and following is not None and following.address != found.now.address
+    return models.ValidatorStanding(
+        name=record.name,
+        operator=format_address(record.operator),
+        address=format_address(record.address),
+        power=0 if found.now is None else found.now.power,
+        next_power=0 if following is None else following.power,
+        change=found.change.value,
+        bonded=found.registration.bonded,
+        waiting=found.registration.waiting,
+        consensus_key=record.consensus_key.hex(),
+        peer_id=record.peer_id,
+        post_quantum_key=record.post_quantum_key.hex() or None,
+        next_address=format_address(following.address) if moves and following is not None else None,
+        jailed_until_ms=found.registration.jailed_until_ms or None,
+    )
+
+
+def staking(height: int, found: StakingStanding) -> models.Staking:
+    """How validators stand."""
+    return models.Staking(
+        height=height,
+        epoch=found.epoch.epoch,
+        opened_ms=found.epoch.opened_ms,
+        pending=found.epoch.pending,
+        closes_from_ms=found.closes_from_ms,
+        power_unit=found.parameters.power_unit,
+        minimum_stake=found.parameters.minimum_stake,
+        unbonding_ms=found.parameters.unbonding_ms,
+        validators=tuple(validator_standing(item) for item in found.validators),
+    )
+
+
+def stake(height: int, found: StakeStanding) -> models.Stake:
+    """How one operator stands."""
+    registration = found.registration
+    return models.Stake(
+        height=height,
+        operator=format_address(registration.operator),
+        bonded=registration.bonded,
+        waiting=registration.waiting,
+        returns=tuple(models.StakeReturn(amount=item.amount, due_ms=item.due_ms) for item in found.returns),
+        validator=None if found.validator is None else validator_standing(found.validator),
     )
 
 

@@ -16,7 +16,7 @@ from mpisa.cli.settings import current
 from mpisa.primitives.errors import Rejection, UsageError
 
 if TYPE_CHECKING:
-    from mpisa.sdk.models import ChainBlock
+    from mpisa.sdk.models import ChainBlock, Stake, Staking
 
 MAX_CASE_BYTES = 256 << 20
 
@@ -72,14 +72,63 @@ def account(who: str) -> None:
     emit(found.to_dict(), lambda: fields(found.to_dict()))
 
 
+@chain.command("stake", examples=("mpisa chain stake alice", "mpisa chain stake 0x... --json"))
+@click.argument("who", metavar="ADDRESS|NAME")
+def stake(who: str) -> None:
+    """What an operator has at stake, and what is on its way back."""
+    settings = current()
+    with settings.client() as client:
+        found = client.stake(names.address_of(settings.home_or_default(), who))
+    emit(found.to_dict(), lambda: _stake_text(found))
+
+
+def _stake_text(found: Stake) -> str:
+    validator = found.validator
+    summary = {
+        "operator": found.operator,
+        "validator": None if validator is None else validator.name,
+        "power": 0 if validator is None else validator.power,
+        "next power": 0 if validator is None else validator.next_power,
+        "bonded": found.bonded,
+        "leaves with the epoch": found.waiting,
+    }
+    if not found.returns:
+        return fields(summary)
+    return f"{fields(summary)}\n\n{table([(r.amount, r.due_ms) for r in found.returns], ('returns', 'from (ms)'))}"
+
+
 @chain.command("validators", examples=("mpisa chain validators", "mpisa chain validators --height 10 --json"))
 @click.option("--height", type=click.IntRange(min=0), help="In force at this height.  [default: now]")
 def validators(height: int | None) -> None:
-    """Who certifies, with what power."""
+    """Who certifies, with what power; what the epoch's end changes, and who is jailed."""
     with current().client() as client:
         found = client.validators(height)
-    rows = [(v.name, v.address, v.power) for v in found.validators]
-    emit(found.to_dict(), lambda: table(rows, ("name", "address", "power")))
+        staking = client.staking() if height is None else None
+    if staking is None:
+        rows = [(v.name, v.address, v.power) for v in found.validators]
+        emit(found.to_dict(), lambda: table(rows, ("name", "address", "power")))
+        return
+    emit(found.to_dict() | {"staking": staking.to_dict()}, lambda: _standings_text(staking))
+    if staking.pending:
+        note(f"epoch {staking.epoch} can end from {staking.closes_from_ms} (ms since 1970) on")
+
+
+def _standings_text(staking: Staking) -> str:
+    rows = [
+        (
+            item.name,
+            item.address,
+            item.power,
+            item.next_power,
+            "" if item.change == "none" else item.change,
+            item.bonded,
+            item.waiting or "",
+            item.jailed_until_ms or "",
+        )
+        for item in staking.validators
+    ]
+    columns = ("name", "address", "power", "next power", "change", "bonded", "leaving stake", "jailed until")
+    return table(rows, columns)
 
 
 @chain.command("state", examples=("mpisa chain state account:0x...", "mpisa chain state name:alice/demo@v1 --json"))
@@ -89,7 +138,7 @@ def state(key: str, height: int | None) -> None:
     """One entry of the state, as the node says (see `proof` for evidence).
 
     KEY is hex, or account:ADDRESS, name:OWNER/MODEL@TAG, owner:OWNER, record:CID:PUBLISHER, validator:ADDRESS,
-    parameters.
+    stake:OPERATOR, epoch, parameters.
     """
     with current().client() as client:
         found = client.state(names.state_key(key), height)

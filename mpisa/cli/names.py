@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from mpisa.sdk.client import Client
 
 _KEY_FORMS = (
-    "hex, account:ADDRESS, name:OWNER/MODEL@TAG, owner:OWNER, record:CID:PUBLISHER, validator:ADDRESS, parameters"
+    "hex, account:ADDRESS, name:OWNER/MODEL@TAG, owner:OWNER, record:CID:PUBLISHER, validator:ADDRESS, "
+    "stake:OPERATOR, epoch, parameters"
 )
 
 
@@ -71,6 +72,10 @@ def state_key(text: str) -> bytes:
     form, _, rest = text.partition(":")
     if form == "parameters" and not rest:
         return state_keys.parameters_key()
+    if form == "epoch" and not rest:
+        return state_keys.epoch_key()
+    if form == "stake":
+        return state_keys.registration_key(parse_address(rest))
     if form == "account":
         return state_keys.account_key(parse_address(rest))
     if form == "validator":

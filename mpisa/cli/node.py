@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpisa.cli import operating
 from mpisa.cli.commands import group
 from mpisa.cli.failures import repairable
 from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 @group("node", examples=("mpisa node status", "mpisa node run --home ./node"))
 def node() -> None:
     """One node."""
+
+
+for operating_command in operating.COMMANDS:
+    node.add_command(operating_command)
 
 
 @node.command(

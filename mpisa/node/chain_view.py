@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
@@ -119,6 +120,16 @@ class Chain:
             self._store.header(height)
         return self._validators
 
+    def staking(self) -> tuple[int, StakingStanding]:
+        """How validators stand, at the latest certified height, which comes first."""
+        view = _StateAt(self._store, self._store.certified_height)
+        return view.height, read_staking(view)
+
+    def stake(self, operator: Address) -> tuple[int, StakeStanding]:
+        """How one operator stands, at the latest certified height, which comes first."""
+        view = _StateAt(self._store, self._store.certified_height)
+        return view.height, read_stake(view, operator)
+
     def state(self, key: bytes, height: int | None = None) -> bytes | None:
         """A state value at a height (the latest certified one by default). Raises NotFound where it isn't kept."""
         return self._store.value_at(key, self._store.certified_height if height is None else height)
@@ -169,6 +180,17 @@ class Chain:
         """The CID that a name stands for at the latest certified state."""
         value = self.state(name_key(name))
         return None if value is None else NameEntry.decode(value).cid
+
+
+class _StateAt:
+    """The state of one height, which doesn't move while it is read."""
+
+    def __init__(self, store: ChainStore, height: int) -> None:
+        self._store = store
+        self.height = height
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store.value_at(key, self.height)
 
 
 def _record(key: bytes, value: bytes) -> RecordView:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.record import Input
     from mpisa.sdk import models
     from mpisa.sdk.transport import Transport
+    from mpisa.sdk.validators import KeyChoice
 
 DEFAULT_TIMEOUT_S: Final = 60.0
 MAX_PAGE: Final = 1_000
@@ -142,6 +143,14 @@ class AsyncClient:
 
     async def validators(self, height: int | None = None) -> models.Validators:
         return await self.transport.call(sdk.models.Validators, "GET", "/v1/chain/validators", query=_at(height))
+
+    async def staking(self) -> models.Staking:
+        """How validators stand: power now and next, stake, who joins, leaves or is jailed."""
+        return await self.transport.call(sdk.models.Staking, "GET", "/v1/chain/staking")
+
+    async def stake(self, operator: str) -> models.Stake:
+        """What an operator (an address) has at stake, and what is on its way back."""
+        return await self.transport.call(sdk.models.Stake, "GET", f"/v1/chain/staking/{_segment(operator)}")
 
     async def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
         """A state entry by its key (bytes or hex), at the newest certified height unless one is named."""
@@ -320,6 +329,53 @@ class AsyncClient:
         return await publishing.rotate(
             self, publishing.load_signer(key, home, sender), publishing.load_signer(new_key, home), self.timeout
         )
+
+    # Running a validator: `key` is its operator's
+
+    async def join_validator(
+        self,
+        keys: KeyChoice,
+        *,
+        name: str,
+        peer_id: str,
+        stake: int,
+        key: KeyLike = None,
+        sender: str | None = None,
+    ) -> models.Transaction:
+        """Register a validator with these keys and bond a stake; it is in the set from the next epoch on."""
+        from mpisa.sdk import publishing, validators
+
+        signer = publishing.load_signer(key, self.target.home, sender)
+        return await validators.join(self, signer, keys, name, peer_id, stake, self.timeout)
+
+    async def change_validator(
+        self, keys: KeyChoice, *, peer_id: str | None = None, key: KeyLike = None, sender: str | None = None
+    ) -> models.Transaction:
+        """Change to those of these keys that are given, or to another peer id, from the next epoch on."""
+        from mpisa.sdk import publishing, validators
+
+        signer = publishing.load_signer(key, self.target.home, sender)
+        return await validators.change(self, signer, keys, peer_id, self.timeout)
+
+    async def leave_validator(self, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        """Take the operator's validator out of the next epoch; the stake returns an unbonding period after that."""
+        from mpisa.sdk import publishing, validators
+
+        return await validators.leave(self, publishing.load_signer(key, self.target.home, sender), self.timeout)
+
+    async def bond(self, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        """Add an amount (smallest unit) to the stake."""
+        from mpisa.sdk import publishing, validators
+
+        signer = publishing.load_signer(key, self.target.home, sender)
+        return await validators.bond(self, signer, amount, self.timeout)
+
+    async def unbond(self, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        """Take an amount of the stake; it returns an unbonding period after the epoch's end."""
+        from mpisa.sdk import publishing, validators
+
+        signer = publishing.load_signer(key, self.target.home, sender)
+        return await validators.unbond(self, signer, amount, self.timeout)
 
     # Checking without trust
 

@@ -109,6 +109,63 @@ class Validators(Model, frozen=True, kw_only=True):
     validators: tuple[Validator, ...]
 
 
+class ValidatorStanding(Model, frozen=True, kw_only=True):
+    """A validator as it stands: `power` in this epoch's set (0: not in it), `next_power` in the next one's.
+
+    `change` is what the epoch's end does: none, joins, leaves or changes (its power, keys or peer id). `address` is the
+    present one, `next_address` another that a change of keys brings. `waiting` is stake that leaves with the epoch;
+    `jailed_until_ms`: from when on the operator may join again, None where it isn't jailed.
+    """
+
+    name: str
+    operator: str
+    address: str
+    power: int
+    next_power: int
+    change: str
+    bonded: int
+    waiting: int
+    consensus_key: str
+    peer_id: str
+    post_quantum_key: str | None = None
+    next_address: str | None = None
+    jailed_until_ms: int | None = None
+
+
+class Staking(Model, frozen=True, kw_only=True):
+    """The epoch in which the next chain block is made: `pending` says that something waits for its end, which no block
+    before `closes_from_ms` brings. First the validators of its set in order, then those that are only registered.
+    """
+
+    height: int
+    epoch: int
+    opened_ms: int
+    pending: bool
+    closes_from_ms: int
+    power_unit: int
+    minimum_stake: int
+    unbonding_ms: int
+    validators: tuple[ValidatorStanding, ...]
+
+
+class StakeReturn(Model, frozen=True, kw_only=True):
+    """An amount on its way back to its operator."""
+
+    amount: int
+    due_ms: int
+
+
+class Stake(Model, frozen=True, kw_only=True):
+    """What an operator has at stake; `validator` is None where it runs none."""
+
+    height: int
+    operator: str
+    bonded: int
+    waiting: int
+    returns: tuple[StakeReturn, ...]
+    validator: ValidatorStanding | None = None
+
+
 class GenesisDocument(Model, frozen=True, kw_only=True):
     """The genesis document word for word, with its hash; trust in it comes from elsewhere."""
 

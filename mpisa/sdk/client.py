@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mpisa.sdk import models
     from mpisa.sdk.async_client import InputLike, KeyLike, Progress
+    from mpisa.sdk.validators import KeyChoice
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -153,6 +154,12 @@ class Client:
     def validators(self, height: int | None = None) -> models.Validators:
         return self._run(self._client.validators(height))
 
+    def staking(self) -> models.Staking:
+        return self._run(self._client.staking())
+
+    def stake(self, operator: str) -> models.Stake:
+        return self._run(self._client.stake(operator))
+
     def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
         return self._run(self._client.state(key, height))
 
@@ -269,6 +276,36 @@ class Client:
 
     def submit(self, raw: bytes | str, wait: str = "certified", timeout: float | None = None) -> models.Transaction:
         return self._run(self._client.submit(raw, wait, timeout))
+
+    # Running a validator
+
+    def join_validator(
+        self,
+        keys: KeyChoice,
+        *,
+        name: str,
+        peer_id: str,
+        stake: int,
+        key: KeyLike = None,
+        sender: str | None = None,
+    ) -> models.Transaction:
+        return self._run(
+            self._client.join_validator(keys, name=name, peer_id=peer_id, stake=stake, key=key, sender=sender)
+        )
+
+    def change_validator(
+        self, keys: KeyChoice, *, peer_id: str | None = None, key: KeyLike = None, sender: str | None = None
+    ) -> models.Transaction:
+        return self._run(self._client.change_validator(keys, peer_id=peer_id, key=key, sender=sender))
+
+    def leave_validator(self, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        return self._run(self._client.leave_validator(key=key, sender=sender))
+
+    def bond(self, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        return self._run(self._client.bond(amount, key=key, sender=sender))
+
+    def unbond(self, amount: int, *, key: KeyLike = None, sender: str | None = None) -> models.Transaction:
+        return self._run(self._client.unbond(amount, key=key, sender=sender))
 
     # Checking without trust
 

@@ -21,11 +21,15 @@ from mpisa.sdk.chain_models import (
     ProofLeaf,
     Receipt,
     SignedHeader,
+    Stake,
+    StakeReturn,
+    Staking,
     StateProof,
     StateValue,
     Transaction,
     Validator,
     Validators,
+    ValidatorStanding,
 )
 
 __all__ = [
@@ -64,10 +68,14 @@ __all__ = [
     "Readiness",
     "Receipt",
     "SignedHeader",
+    "Stake",
+    "StakeReturn",
+    "Staking",
     "StateProof",
     "StateValue",
     "Transaction",
     "Validator",
+    "ValidatorStanding",
     "Validators",
     "VerifyResult",
 ]

@@ -193,19 +193,19 @@ async def faucet(
     """Create an amount for an address, by default the signer's own and at most what the chain allows at once."""
     recipient = signer.address if to is None else parse_address(to)
     if amount is None:
-        limit = (await _genesis(client)).parameters.faucet_limit
+        limit = (await chain_genesis(client)).parameters.faucet_limit
         amount = min(DEFAULT_FAUCET_AMOUNT, limit) if limit else DEFAULT_FAUCET_AMOUNT
     return await transact(client, signer, (Faucet(recipient, amount),), timeout, idempotent=False)
 
 
 async def rotate(client: AsyncClient, signer: Signer, new_key: Signer, timeout: float) -> models.Transaction:
     """Replace the key of the account that `signer` signs for."""
-    chain_hash = (await _genesis(client)).chain_hash
+    chain_hash = (await chain_genesis(client)).chain_hash
 
     def build(nonce: int) -> tuple[Operation, ...]:
         return (rotate_key(new_key.key, chain_hash, signer.address, nonce),)
 
-    return await _Submission(client, signer, build, timeout, False).run()
+    return await transact_built(client, signer, build, timeout)
 
 
 async def transact(
@@ -222,6 +222,11 @@ async def transact(
     `idempotent` says that applying them twice does no harm.
     """
     return await _Submission(client, signer, lambda nonce: operations, timeout, idempotent).run()
+
+
+async def transact_built(client: AsyncClient, signer: Signer, build: Build, timeout: float) -> models.Transaction:
+    """The same for operations that depend on the nonce, which must not be applied twice."""
+    return await _Submission(client, signer, build, timeout, False).run()
 
 
 class _Submission:
@@ -304,7 +309,7 @@ class _Submission:
         return reason is RejectionReason.REPLAYED or self._idempotent
 
     async def _sign(self) -> SignedTransaction:
-        genesis = await _genesis(self._client)
+        genesis = await chain_genesis(self._client)
         parameters = genesis.parameters
         account = await self._client.account(format_address(self._signer.address))
         operations = self._build(account.pending_nonce)
@@ -367,7 +372,7 @@ def _rejection_of(outcome: models.Transaction) -> Rejection:
     return Rejection(reason, detail)
 
 
-async def _genesis(client: AsyncClient) -> Genesis:
+async def chain_genesis(client: AsyncClient) -> Genesis:
     """The chain that this client signs for, asked for once.
 
     Fees come from the document too: a node that lies about them lies about the chain, and what was signed for that one

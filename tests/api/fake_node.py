@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mpisa.config import ApiConfig, Limits, NodeConfig
 from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
 from mpisa.node.events import EventHub
@@ -49,6 +50,7 @@ from mpisa.primitives.identifiers import Address, ArtefactName
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.record import StoredRecord
+from mpisa.primitives.staking_parameters import MAX_SPAN_MS, StakingParameters
 from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, record_prefix
 from mpisa.primitives.transaction import decode_transaction
 from mpisa.primitives.validator_record import ValidatorRecord
@@ -89,7 +91,8 @@ def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]
     genesis = Genesis(
         chain_id=CHAIN_ID,
         time_ms=GENESIS_TIME_MS,
-        parameters=ChainParameters(faucet_limit=10**9),
+        # Fake chains have one epoch: what asks for another set waits for ever.
+        parameters=ChainParameters(faucet_limit=10**9, staking=StakingParameters(min_epoch_ms=MAX_SPAN_MS)),
         validators=tuple(sorted(members, key=lambda item: item.address)),
         accounts=tuple(sorted(accounts, key=lambda item: item.address)),
     )
@@ -247,6 +250,12 @@ class FakeChain:
         if height is not None:
             self._at(height)
         return self._ledger.validators
+
+    def staking(self) -> tuple[int, StakingStanding]:
+        return len(self._ledger.blocks) - 1, read_staking(self._ledger)
+
+    def stake(self, operator: Address) -> tuple[int, StakeStanding]:
+        return len(self._ledger.blocks) - 1, read_stake(self._ledger, operator)
 
     def state(self, key: bytes, height: int | None = None) -> bytes | None:
         if height is not None and height != len(self._ledger.blocks) - 1:

@@ -20,6 +20,8 @@ def test_state_keys_have_readable_forms() -> None:
     assert names.state_key("owner:alice") == state_keys.owner_key("alice")
     assert names.state_key("parameters") == state_keys.parameters_key()
     assert names.state_key(f"record:{CID}:{ADDRESS}") == state_keys.record_key(Cid.parse(CID), address)
+    assert names.state_key("epoch") == state_keys.epoch_key()
+    assert names.state_key(f"stake:{ADDRESS}") == state_keys.registration_key(address)
     assert names.state_key("0x00ff") == b"\x00\xff"
     with pytest.raises(UsageError, match=r"^state key 'nonsense': expected hex, account:ADDRESS"):
         names.state_key("nonsense")

@@ -1,0 +1,145 @@
+"""The part of `mpisa node` by which an operator runs a validator: transactions that the next epoch's set follows.
+
+The operator's account is named by --account or --key; without either it is the account of the node's own certificate
+key, which is what a devnet's validators have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mpisa.cli import names
+from mpisa.cli.commands import command
+from mpisa.cli.render import emit, hint, note
+from mpisa.cli.settings import current, given_passphrase
+from mpisa.primitives.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpisa.node.home import Home
+    from mpisa.primitives.keys import PrivateKey
+    from mpisa.sdk.client import Client
+    from mpisa.sdk.models import Transaction
+
+_ACCOUNT = click.option("--account", help="The operator, by its name in the home.  [default: the certificate key]")
+_KEY = click.option("--key", "key_file", type=click.Path(path_type=Path), help="Key file of the operator.")
+_AMOUNT = click.argument("amount", type=click.IntRange(min=1))
+
+
+def _node_home() -> Home:
+    """The home of the node whose validator is meant. Raises NotFound."""
+    from mpisa.node.home import Home
+
+    home = current().home_or_default()
+    if not (home / "config.toml").exists():
+        raise NotFound(f"no node in {home}", hint="--home names a node's directory (of a devnet: HOME/node1)")
+    return Home(home)
+
+
+def _operator(account: str | None, key_file: Path | None) -> PrivateKey | str | Path:
+    chosen = names.key_choice(account, key_file)
+    return _node_home().read_key("certificate", given_passphrase()) if chosen is None else chosen
+
+
+def _transact(send: Callable[[Client], Transaction], what: str) -> None:
+    """Send, print what came of it and when it takes effect."""
+    with current().client() as client:
+        found = send(client)
+        staking = client.staking()
+    data: dict[str, Any] = found.to_dict()
+    data.pop("raw", None)
+    emit(
+        data | {"epoch": staking.epoch, "closes_from_ms": staking.closes_from_ms},
+        lambda: f"{what}: {found.status} at height {found.height}, {found.hash}",
+    )
+    note(
+        f"epoch {staking.epoch} can end from {staking.closes_from_ms} (ms since 1970) on; the set changes with its end"
+    )
+    hint("see who comes and goes: mpisa chain validators")
+
+
+@command(
+    "join",
+    examples=(
+        "mpisa node join --home ./node5 --stake 1000 --key ~/.mpisa/accounts/alice.json",
+        "mpisa node join --home ./node5 --stake 1000 --json",
+    ),
+)
+@click.option("--stake", type=click.IntRange(min=0), required=True, help="Smallest units to bond.")
+@click.option("--name", help="What the validator is called.  [default: the node's name]")
+@_ACCOUNT
+@_KEY
+def join(stake: int, name: str | None, account: str | None, key_file: Path | None) -> None:
+    """Make this home's node a validator, or bring a jailed one back.
+
+    The keys are those of the home; each proves itself. A jailed validator that has its stake still gives --stake 0.
+    """
+    from mpisa.config import Role
+    from mpisa.network.peer_id import peer_id_of
+    from mpisa.sdk.validators import KeyChoice
+
+    home = _node_home()
+    config = home.read_config()
+    if config.role is not Role.VALIDATOR:
+        raise UsageError(
+            f"the node in {home.path} has no keys of a validator: its role is {config.role.value}",
+            hint="make one: mpisa node init --role validator --join URL",
+        )
+    keys = home.read_keys(config.role, given_passphrase())
+    peer_id = peer_id_of(keys.node.public_key.data)
+    operator = _operator(account, key_file)
+    _transact(
+        lambda client: client.join_validator(
+            KeyChoice(keys.consensus, keys.certificate),
+            name=name or config.name,
+            peer_id=peer_id,
+            stake=stake,
+            key=operator,
+        ),
+        "join",
+    )
+
+
+@command(
+    "leave",
+    examples=("mpisa node leave --home ~/.mpisa/node1", "mpisa node leave --key ~/.mpisa/accounts/alice.json --json"),
+)
+@_ACCOUNT
+@_KEY
+def leave(account: str | None, key_file: Path | None) -> None:
+    """Leave the validator set; the stake returns an unbonding period after the epoch's end."""
+    operator = _operator(account, key_file)
+    _transact(lambda client: client.leave_validator(key=operator), "leave")
+
+
+@command(
+    "bond",
+    examples=("mpisa node bond 500 --home ~/.mpisa/node1", "mpisa node bond 500 --account alice --json"),
+)
+@_AMOUNT
+@_ACCOUNT
+@_KEY
+def bond(amount: int, account: str | None, key_file: Path | None) -> None:
+    """Bond more stake: more power from the next epoch on."""
+    operator = _operator(account, key_file)
+    _transact(lambda client: client.bond(amount, key=operator), "bond")
+
+
+@command(
+    "unbond",
+    examples=("mpisa node unbond 500 --home ~/.mpisa/node1", "mpisa node unbond 500 --account alice --json"),
+)
+@_AMOUNT
+@_ACCOUNT
+@_KEY
+def unbond(amount: int, account: str | None, key_file: Path | None) -> None:
+    """Take stake out: less power from the next epoch on; it returns an unbonding period after the epoch's end."""
+    operator = _operator(account, key_file)
+    _transact(lambda client: client.unbond(amount, key=operator), "unbond")
+
+
+COMMANDS: Final = (join, leave, bond, unbond)
