@@ -71,7 +71,7 @@ async def validators(context: Context, request: web.Request) -> Answer:
     chain = context.node.chain
     height = read_height(request)
     at = chain.head().height if height is None else height
-    return convert.validators(chain.validators(height), chain.genesis, at, chain.header(at).epoch)
+    return convert.validators(chain.validators(at), chain.validator_names(at), at, chain.header(at).epoch)
 
 
 async def staking(context: Context, request: web.Request) -> Answer:

@@ -10,12 +10,13 @@ from mpisa.primitives.identifiers import ArtefactName, format_address
 from mpisa.sdk import models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mpisa.ledger.standing import StakeStanding, StakingStanding, ValidatorStanding
     from mpisa.node import views
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import ValidatorSet
+    from mpisa.primitives.identifiers import Address
     from mpisa.primitives.merkle import MapProof
     from mpisa.primitives.receipt import Receipt
 
@@ -128,9 +129,8 @@ def transaction(found: views.TransactionStatus) -> models.Transaction:
     )
 
 
-def validators(found: ValidatorSet, document: Genesis, height: int, epoch: int) -> models.Validators:
-    """A validator set; names are those of the genesis document."""
-    names = {item.address: item.name for item in document.validators}
+def validators(found: ValidatorSet, names: Mapping[Address, str], height: int, epoch: int) -> models.Validators:
+    """A validator set, each with the name it gave itself."""
     return models.Validators(
         height=height,
         epoch=epoch,

@@ -184,11 +184,12 @@ def verify() -> None:
 @node.command("repair", examples=("mpisa node repair --home ./node",))
 def repair() -> None:
     """Mend a stopped node's stores: damage is set aside, never deleted, and what can be made again is made again."""
+    from mpisa.node.clock import SystemClock
     from mpisa.node.upkeep import repair as repair_databases
     from storage.packs import repair_store
 
     with _stopped_node() as setup:
-        mendings = repair_databases(setup)
+        mendings = repair_databases(setup, SystemClock().now_ms())
         report = repair_store(setup.home.blocks)
     data = {
         "kept": report.kept,

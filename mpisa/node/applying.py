@@ -71,7 +71,7 @@ class Applying:
     def _keep(self, blocks: Sequence[CertifiedBlock]) -> None:
         self._vertices.write(
             [
-                self._vertices.vertex_change(vertex.round, vertex.author, vertex.id, raw)
+                self._vertices.vertex_change(block.header.epoch, vertex.round, vertex.author, vertex.id, raw)
                 for block in blocks
                 for vertex, raw in zip(block.vertices, block.raws, strict=True)
             ],

@@ -4,7 +4,7 @@ A certificate is written without a sync and made from signatures that are sent o
 long catch-up some heights may lack theirs: those below the latest certified one, and after a start all that were
 executed before it. A node that was away executes heights whose signatures it never saw: those that the others had
 certified by then are asked for at once. Whoever has one answers the request `certificates`; each is verified against
-our own header before it is kept. This task sleeps until there is something to do.
+our own header and the validators of its epoch before it is kept. This task sleeps until there is something to do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from mpisa.network.ports import Network, PeerId
     from mpisa.node.chain_store import ChainStore
-    from mpisa.primitives.header import ValidatorSet
 
 CERTIFICATES = "certificates"
 MAX_HEIGHTS = 256
@@ -41,13 +40,11 @@ log = structlog.get_logger(__name__)
 class CertificateKeeper:
     """See the module. Belongs to the loop."""
 
-    def __init__(
-        self, network: Network, store: ChainStore, validators: ValidatorSet, on_added: Callable[[int], None]
-    ) -> None:
+    def __init__(self, network: Network, store: ChainStore, on_added: Callable[[int, Certificate], None]) -> None:
         self._network = network
         self._store = store
-        self._validators = validators
         self._on_added = on_added
+        self._asked: asyncio.Task[None] | None = None
         self._gap = asyncio.Event()
         self._hurry = asyncio.Event()
         self._through = 0
@@ -76,6 +73,23 @@ class CertificateKeeper:
     def _last_to_ask(self) -> int:
         """The highest executed height that others may hold a certificate of, apart from those below a certified one."""
         return max(self._through, min(self._held_by_others, self._store.height))
+
+    def request(self, peer: PeerId, height: int) -> None:
+        """Asks this peer for one certificate, unless such a question is open."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._ask_one(peer, height), name=f"certificate {height}")
+
+    async def _ask_one(self, peer: PeerId, height: int) -> None:
+        try:
+            await self._ask(peer, [height])
+        except MpisaError as error:
+            log.info("no certificate", peer=peer, height=height, error=str(error))
+
+    async def close(self) -> None:
+        """Gives up the question that is open."""
+        if self._asked is not None:
+            self._asked.cancel()
+            await asyncio.wait((self._asked,))
 
     async def _answer(self, peer: PeerId, body: bytes) -> bytes:
         heights = _read_heights(body)
@@ -131,10 +145,11 @@ class CertificateKeeper:
                 certificate = Certificate.decode(
                     codec.expect_bytes(fields[1], "certificate", max_length=MAX_CERTIFICATE_BYTES)
                 )
-                verify_certificate(self._store.header(height), certificate, self._validators)
+                header = self._store.header(height)
+                verify_certificate(header, certificate, self._store.epoch(header.epoch).validator_set)
                 if self._store.add_certificate(height, certificate):
                     added += 1
-                    self._on_added(height)
+                    self._on_added(height, certificate)
         return added
 
 

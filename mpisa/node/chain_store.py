@@ -8,8 +8,8 @@ node sign twice.
 
 Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
 receipts | t hash -> height, index, final | s state key -> value | u height -> undo | o height -> outline | d input CID,
-record key | m cursor, genesis. One writer (the ordering task, through one executor thread), any number of readers in
-the loop.
+record key | e epoch -> its record | m cursor, genesis. One writer (the ordering task, through one executor thread), any
+number of readers in the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from consensus.dag.vertex import FIRST_EPOCH
+from mpisa.ledger.validators import read_validators
 from mpisa.node.database import Database, prefix_end
+from mpisa.node.epoch_record import EpochRecord
 from mpisa.primitives import codec, merkle
 from mpisa.primitives.errors import InvalidConfig, NotFound, Rejection, StoreDamaged
 from mpisa.primitives.header import (
@@ -27,6 +30,7 @@ from mpisa.primitives.header import (
     encode_header,
     header_hash,
 )
+from mpisa.primitives.identifiers import Epoch, Height
 from mpisa.primitives.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -34,12 +38,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpisa.node.database import Change
+    from mpisa.primitives.validator_record import ValidatorRecord
 
 RECENT_HEIGHTS = 128
-STORE_VERSION = b"1"
+RECENT_EPOCHS = 16
+"""Epoch records kept decoded."""
+
+STORE_VERSION = b"2"
 
 _HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
 _TRANSACTION, _STATE, _UNDO, _OUTLINE, _DERIVED, _META = b"t", b"s", b"u", b"o", b"d", b"m"
+_EPOCH = b"e"
 _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
 _COMPLETE = _META + b"complete"
 """The height up to which no certificate is missing, as of the last chain block."""
@@ -60,7 +69,8 @@ class TransactionPlace:
 @dataclass(frozen=True, slots=True)
 class ExecutedBlock:
     """Everything that one chain block changes. `links`: (input CID bytes, record key) pairs for the lineage index;
-    `outline`: which vertices its commits ordered (consensus.order.ranges), for those who apply it without ordering.
+    `outline`: which vertices its commits ordered (consensus.order.ranges), for those who apply it without ordering;
+    `next_validators`: the set that a closing block elects.
     """
 
     header: Header
@@ -70,6 +80,7 @@ class ExecutedBlock:
     links: tuple[tuple[bytes, bytes], ...]
     outline: bytes
     cursor: bytes
+    next_validators: tuple[ValidatorRecord, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class ChainStore:
         self._lowest = 1
         self._headers: dict[int, Header] = {}
         self._hashes: dict[int, bytes] = {}
+        self._epochs: dict[int, EpochRecord] = {}
 
     @classmethod
     def open(cls, path: Path, genesis: Header, genesis_state: Mapping[bytes, bytes], genesis_hash: bytes) -> ChainStore:
@@ -129,6 +141,7 @@ class ChainStore:
             (_HASH + header_hash(genesis), _number(0)),
             (_BODY + _number(0), codec.encode(())),
             (_RECEIPTS + _number(0), codec.encode(())),
+            (_EPOCH + _number(0), EpochRecord(FIRST_EPOCH, Height(0), b"", read_validators(dict(state))).encode()),
             (_GENESIS, genesis_hash),
             (_VERSION, STORE_VERSION),
         ]
@@ -174,6 +187,18 @@ class ChainStore:
     def cursor(self) -> bytes | None:
         """What the engine needs to go on from the latest executed commit."""
         return self._db.get(_CURSOR)
+
+    def epoch(self, epoch: int) -> EpochRecord:
+        """An epoch whose beginning this node knows. Raises NotFound."""
+        record = self._epochs.get(epoch)
+        if record is None:
+            raw = self._db.get(_EPOCH + _number(epoch)) if 0 <= epoch < 1 << 63 else None
+            if raw is None:
+                raise NotFound(f"epoch {epoch} hasn't begun here")
+            record = self._epochs[epoch] = EpochRecord.decode(raw)
+            if len(self._epochs) > RECENT_EPOCHS:
+                self._epochs.pop(next(iter(self._epochs)), None)
+        return record
 
     def header(self, height: int) -> Header:
         """Raises NotFound."""
@@ -386,6 +411,9 @@ class ChainStore:
             (_CURSOR, block.cursor),
             (_COMPLETE, _number(self._complete)),
         ]
+        if block.next_validators is not None:
+            record = EpochRecord(Epoch(header.epoch + 1), header.height, block.cursor, block.next_validators)
+            batch.append((_EPOCH + _number(record.epoch), record.encode()))
         if header.height > RECENT_HEIGHTS:
             batch.append((_UNDO + _number(header.height - RECENT_HEIGHTS), None))
         return batch

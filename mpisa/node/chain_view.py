@@ -26,6 +26,7 @@ from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, rec
 
 if TYPE_CHECKING:
     from mpisa.node.chain_store import ChainStore
+    from mpisa.node.epoch_record import EpochRecord
     from mpisa.node.submission import Submissions
     from mpisa.primitives.cid import Cid
     from mpisa.primitives.genesis import Genesis
@@ -44,7 +45,6 @@ class Chain:
         self._genesis = genesis
         self._genesis_text = genesis_text
         self._submissions = submissions
-        self._validators = genesis.validator_set
 
     @property
     def genesis(self) -> Genesis:
@@ -97,7 +97,7 @@ class Chain:
             raise UsageError(f"expected a height from 0 and a limit from 1, got {first} and {limit}")
         last = min(first + min(limit, MAX_PAGE) - 1, self._store.certified_height)
         return tuple(
-            HeaderBundle(self._store.header(height), self._store.certificate(height), self._validators)
+            HeaderBundle(self._store.header(height), self._store.certificate(height), self.validators(height))
             for height in range(first, last + 1)
         )
 
@@ -115,10 +115,18 @@ class Chain:
         return AccountView(address, True, account.public_key, account.nonce, account.balance, pending)
 
     def validators(self, height: int | None = None) -> ValidatorSet:
-        """The set whose quorum certifies this height. Raises NotFound for an unknown height."""
-        if height is not None:
-            self._store.header(height)
-        return self._validators
+        """The set whose quorum certifies this height (by default the latest certified one). Raises NotFound for an
+        unknown height.
+        """
+        return self._epoch_at(height).validator_set
+
+    def validator_names(self, height: int | None = None) -> dict[Address, str]:
+        """What the validators of a height call themselves."""
+        return {item.address: item.name for item in self._epoch_at(height).validators}
+
+    def _epoch_at(self, height: int | None) -> EpochRecord:
+        at = self._store.certified_height if height is None else height
+        return self._store.epoch(self._store.header(at).epoch)
 
     def staking(self) -> tuple[int, StakingStanding]:
         """How validators stand, at the latest certified height, which comes first."""
@@ -149,7 +157,7 @@ class Chain:
             )
         value = self._store.value_at(key, at)
         proof = self._store.prove(key, at)
-        return StateProof(header, certificate, self._validators, key, value, proof)
+        return StateProof(header, certificate, self.validators(at), key, value, proof)
 
     def records(self, cursor: bytes | None = None, limit: int = 100) -> RecordPage:
         """All provenance records in key order, a page at a time; `cursor` is the last page's next_cursor."""

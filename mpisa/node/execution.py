@@ -1,6 +1,7 @@
 """From a commit to a signed header: execute, make durable in one batch, read back, sign.
 
-Folded commits only leave their payloads for the commit that closes the chain block. Everything happens in the store's
+Folded commits only leave their payloads for the commit that closes the chain block; those behind an epoch's closing
+block, or executed before, are dropped. Everything happens in the store's
 one writer thread, so the loop goes on meanwhile. What is signed is the header as the disk gave it back; a height is
 written once, so no two headers of one height are ever signed, across crashes too. Non-goals: the order (consensus)
 and the meaning (ledger).
@@ -23,7 +24,7 @@ from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import ZERO_DIGEST, sha256
 from mpisa.primitives.errors import IntegrityError
-from mpisa.primitives.header import Header, header_hash, sign_header
+from mpisa.primitives.header import Header, Validator, ValidatorSet, header_hash, sign_header
 from mpisa.primitives.identifiers import Height
 from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.state_keys import RECORD_SPACE
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mpisa.primitives.transaction import SignedTransaction
 
 MAX_CHECKED_SIGNATURES = 65_536
+MAX_UNCERTIFIED = 1_024
+"""Heights told to consensus again after a restart; the certificates of earlier ones are asked for from peers."""
 
 
 class SignatureCache:
@@ -95,15 +98,13 @@ class Execution:
     def __init__(
         self,
         store: ChainStore,
-        validators_hash: bytes,
-        key: PrivateKey | None,
+        keys: Sequence[PrivateKey],
         writer: ThreadExecutor,
         signatures: SignatureCache,
         stages: Stages | None = None,
     ) -> None:
         self._store = store
-        self._validators_hash = validators_hash
-        self._key = key
+        self._keys = {key.public_key.address: key for key in keys}
         self._writer = writer
         self._signatures = signatures
         self._stages = stages or Stages()
@@ -115,6 +116,8 @@ class Execution:
 
         Raises DiskFull, and may then be called again with the same commit; StoreDamaged or IntegrityError are final.
         """
+        if self._is_void(commit):
+            return None
         payloads = [*self._payloads, *(vertex.payload for vertex in commit.vertices if vertex.payload)]
         if commit.block is None:
             self._payloads = payloads
@@ -127,9 +130,19 @@ class Execution:
         self._payloads, self._folded = [], []
         return outcome
 
-    def again(self, height: int) -> Executed:
-        """The event of a height executed before: after a restart, for heights without a certificate."""
-        return self._sign(height)
+    def forget_folded(self) -> None:
+        """Commits come again from the latest chain block on."""
+        self._payloads, self._folded = [], []
+
+    def _is_void(self, commit: CommittedSubDag) -> bool:
+        """Behind its epoch's closing block, or in a chain block that is executed already."""
+        head = self._store.header(self._store.height)
+        is_over = commit.epoch < head.epoch or (head.closes_epoch and commit.epoch == head.epoch)
+        return is_over or commit.index <= head.last_commit
+
+    def uncertified(self) -> list[Executed]:
+        """The events of heights that were executed before and have no certificate, ascending: after a restart."""
+        return [self._sign(height) for height in self._store.uncertified()[-MAX_UNCERTIFIED:]]
 
     def execute_again(self, commit: CommittedSubDag, outline: bytes, *, sync: bool) -> Header:
         """The header of the chain block that this commit closes, which was ordered before; blocks, signs nothing.
@@ -178,13 +191,23 @@ class Execution:
         with self._stages.measure(Stage.CHAIN_STORE):
             links = _lineage_links(result)
             block = ExecutedBlock(
-                header, result.transactions, result.receipts, result.changes, links, outline, commit.cursor
+                header,
+                result.transactions,
+                result.receipts,
+                result.changes,
+                links,
+                outline,
+                commit.cursor,
+                result.next_validators,
             )
             self._store.commit(block, update, sync=sync)
         return block
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
         assert commit.block is not None
+        following = None
+        if result.next_validators is not None:
+            following = ValidatorSet(tuple(Validator(item.address, item.power) for item in result.next_validators))
         return Header(
             chain_hash=previous.chain_hash,
             height=commit.block.height,
@@ -198,14 +221,17 @@ class Execution:
             tx_root=merkle.list_root(result.transactions),
             receipts_root=merkle.list_root([receipt.encode() for receipt in result.receipts]),
             state_root=state_root,
-            validators_hash=self._validators_hash,
-            next_validators_hash=ZERO_DIGEST,
+            validators_hash=self._store.epoch(commit.epoch).validator_set.hash,
+            next_validators_hash=ZERO_DIGEST if following is None else following.hash,
         )
 
     def _sign(self, height: int) -> Executed:
         header = self._store.reread_header(height)
-        signature = sign_header(self._key, header) if self._key is not None else b""
-        return Executed(height=Height(height), header_hash=header_hash(header), signature=signature, header=header)
+        validators = self._store.epoch(header.epoch).validators
+        key = next((self._keys[item.address] for item in validators if item.address in self._keys), None)
+        signature = sign_header(key, header) if key is not None else b""
+        committee = self._store.epoch(header.epoch + 1).committee if header.closes_epoch else None
+        return Executed(Height(height), header_hash(header), signature, header, committee)
 
 
 def refs_of(commit: CommittedSubDag) -> tuple[VertexRef, ...]:

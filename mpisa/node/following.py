@@ -1,44 +1,57 @@
-"""How a follower learns what the authorities say: it has no links to them, so it asks for new rounds again and again.
+"""How a node without a seat learns what the authorities say: it has no links to them, so it asks for new rounds again
+and again.
 
 Each answer is a range of vertices; the engine judges and orders them as everywhere else. A full answer is followed by
-the next question at once, an answer without news by a pause, after a failure another peer is asked.
+the next question at once, an answer without news by a pause, after a failure another peer is asked. An authority that
+sits its epoch out, or isn't level with the others yet, asks as well. Where nobody has news for long, the epoch may be
+over elsewhere: consensus is told so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-import structlog
 
 from mpisa.primitives.identifiers import AuthorityIndex, Round
 
 if TYPE_CHECKING:
-    from mpisa.network.ports import Network, PeerId
+    from collections.abc import Callable
+
+    from mpisa.network.ports import Network
+    from mpisa.node.helm import Helm
+    from mpisa.node.inbox import Inbox
     from mpisa.node.links import Links
 
 PAUSE_S = 0.25
 OVERLAP_ROUNDS = 2
 """Rounds asked for again, since some of their vertices may not have been there yet."""
 
-log = structlog.get_logger(__name__)
+QUIET_POLLS = 8
+"""After so many questions without news the rest of the epoch, or what ends it, is looked for."""
 
 
-async def follow(
-    network: Network, links: Links, authorities: Sequence[PeerId], highest_round: Callable[[], int]
-) -> None:
+async def follow(network: Network, links: Links, helm: Helm, inbox: Inbox, is_level: Callable[[], bool]) -> None:
     """Runs until cancelled."""
-    turn = 0
+    turn = quiet = 0
     while True:
+        if helm.proposes() and is_level():
+            quiet = 0
+            await asyncio.sleep(PAUSE_S)
+            continue
+        epoch, before = helm.epoch, helm.status().highest_accepted_round
         connected = {info.peer_id for info in network.peers()}
-        usable = [index for index, peer in enumerate(authorities) if peer in connected]
+        usable = [index for index, peer in enumerate(links.peers_of(epoch)) if peer in connected and index != helm.own]
         news = False
         if usable:
-            asked = usable[turn % len(usable)]
-            before = highest_round()
+            asked = AuthorityIndex(usable[turn % len(usable)])
             first = Round(max(1, before - OVERLAP_ROUNDS))
-            news = await links.fetch_range(AuthorityIndex(asked), first) and highest_round() > before
-        if not news:
-            turn += 1
-            await asyncio.sleep(PAUSE_S)
+            found = await links.fetch_range(asked, first, epoch)
+            news = found and (helm.epoch, helm.status().highest_accepted_round) > (epoch, before)
+        if news:
+            quiet = 0
+            continue
+        turn += 1
+        quiet += 1
+        if quiet % QUIET_POLLS == 0:
+            inbox.post_epoch_ahead()
+        await asyncio.sleep(PAUSE_S)

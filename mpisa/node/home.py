@@ -3,8 +3,9 @@
     HOME/config.toml                                     settings
     HOME/genesis.json                                    the chain's genesis document, word for word
     HOME/keys/{node,consensus,certificate}.json          0600: libp2p identity, vertices, certificates
+    HOME/keys/next-{consensus,certificate}.json          0600: the keys to be used once the validator set names them
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
-    HOME/consensus.lost                                  why this authority sits its epoch out, after a repair
+    HOME/consensus.lost                                  when and why a repair lost what this authority had signed
     HOME/peers.json                                      addresses seen before
     HOME/log/node.log                                    rotated
     HOME/node.lock                                       held while a node runs; holds its pid
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from consensus.identity import Identity
 from mpisa.config import CONFIG_NAME, NodeConfig, Role, read_config, write_config
 from mpisa.primitives.errors import Denied, InvalidConfig, NotFound, Rejection, RejectionReason, StoreBusy
 from mpisa.primitives.genesis import Genesis
@@ -30,17 +32,40 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 KEY_KINDS = {"node": KeyKind.ED25519, "consensus": KeyKind.ED25519, "certificate": KeyKind.SECP256K1}
+NEXT = "next-"
+MAX_LOSS_BYTES = 16 * 1024
 MAX_KEY_FILE_BYTES = 64 * 1024
 MAX_GENESIS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """A node's three keys. A follower has only `node`."""
+    """A node's keys. A follower has only `node`; a validator that changes its keys holds the next ones as well."""
 
     node: PrivateKey
     consensus: PrivateKey | None = None
     certificate: PrivateKey | None = None
+    next_consensus: PrivateKey | None = None
+    next_certificate: PrivateKey | None = None
+
+    @property
+    def certificates(self) -> tuple[PrivateKey, ...]:
+        """Every key that may sign headers."""
+        return tuple(key for key in (self.certificate, self.next_certificate) if key is not None)
+
+    @property
+    def identity(self) -> Identity:
+        """What consensus looks for in a committee."""
+        vertex_keys = tuple(key for key in (self.consensus, self.next_consensus) if key is not None)
+        return Identity(tuple(key.public_key.address for key in self.certificates), vertex_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What was signed before this moment (ms since 1970) isn't known any more, and why."""
+
+    noticed_ms: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +110,20 @@ class Home:
     def loss_file(self) -> Path:
         return self.path / "consensus.lost"
 
-    def read_loss(self) -> str | None:
-        """Why the vertex store can't say what this authority signed; None when it can."""
+    def read_loss(self) -> Loss | None:
+        """Why the vertex store can't say what this authority signed; None when it can. Raises InvalidConfig."""
         try:
-            return self.loss_file.read_text(encoding="utf-8").strip()
+            when, _, reason = self.loss_file.read_text(encoding="utf-8")[:MAX_LOSS_BYTES].strip().partition(" ")
         except FileNotFoundError:
             return None
+        if not when.isascii() or not when.isdigit():
+            raise InvalidConfig(f"{self.loss_file}: expected a time in milliseconds and a reason, found {when[:40]!r}")
+        return Loss(int(when), reason)
 
-    def write_loss(self, reason: str) -> None:
-        """Durable before anything is repaired: from now on this authority signs no vertex of its epoch."""
+    def write_loss(self, loss: Loss) -> None:
+        """Durable before anything is repaired: this authority signs no vertex of an epoch that has begun by now."""
         with self.loss_file.open("w", encoding="utf-8") as stream:
-            stream.write(reason + "\n")
+            stream.write(f"{loss.noticed_ms} {loss.reason}\n")
             stream.flush()
             os.fsync(stream.fileno())
         descriptor = os.open(self.path, os.O_RDONLY)
@@ -159,8 +187,9 @@ class Home:
                     f"{file}: {rejection.detail}", hint="set MPISA_PASSPHRASE to the passphrase it was sealed with"
                 ) from None
             raise InvalidConfig(f"{file}: {rejection}", hint="restore the key file from a copy") from None
-        if key.kind is not KEY_KINDS[name]:
-            raise InvalidConfig(f"{file}: expected a key of kind {KEY_KINDS[name].value}, found {key.kind.value}")
+        expected = KEY_KINDS[name.removeprefix(NEXT)]
+        if key.kind is not expected:
+            raise InvalidConfig(f"{file}: expected a key of kind {expected.value}, found {key.kind.value}")
         return key
 
     def read_keys(self, role: Role, passphrase: bytes | None = None) -> NodeKeys:
@@ -168,7 +197,28 @@ class Home:
         node = self.read_key("node", passphrase)
         if role is Role.FOLLOWER:
             return NodeKeys(node)
-        return NodeKeys(node, self.read_key("consensus", passphrase), self.read_key("certificate", passphrase))
+        return NodeKeys(
+            node,
+            self.read_key("consensus", passphrase),
+            self.read_key("certificate", passphrase),
+            self._read_next("consensus", passphrase),
+            self._read_next("certificate", passphrase),
+        )
+
+    def _read_next(self, name: str, passphrase: bytes | None) -> PrivateKey | None:
+        return self.read_key(NEXT + name, passphrase) if (self.keys / f"{NEXT}{name}.json").exists() else None
+
+    def write_next_keys(self, consensus: PrivateKey, certificate: PrivateKey, passphrase: bytes | None = None) -> None:
+        """Keeps the keys that a change of keys will name. Raises InvalidConfig where next keys wait already."""
+        _write_key(self.keys / f"{NEXT}consensus.json", consensus, passphrase)
+        _write_key(self.keys / f"{NEXT}certificate.json", certificate, passphrase)
+
+    def adopt_next_keys(self) -> None:
+        """The next keys become the present ones: once no epoch that names the old ones is open any more."""
+        for name in ("consensus", "certificate"):
+            file = self.keys / f"{NEXT}{name}.json"
+            if file.exists():
+                file.replace(self.keys / f"{name}.json")
 
 
 def new_keys(role: Role) -> NodeKeys:

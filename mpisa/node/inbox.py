@@ -1,7 +1,7 @@
 """The one queue in front of the engine: what peers send waits within a bound, what the node itself knows goes first.
 
-Own events are bounded by construction: one timer a kind, one mark for a waiting payload, and one answer a request in
-flight.
+Own events are bounded by construction: one timer an epoch and kind, one mark each for a waiting payload and for peers
+that are epochs ahead, and one answer a request in flight.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from consensus.events import PayloadWaiting, TimerFired
+from consensus.events import EpochAhead, PayloadWaiting, TimerFired
 
 if TYPE_CHECKING:
     from consensus.events import Event, TimerKind
+    from mpisa.primitives.identifiers import Epoch
 
 INBOX_EVENTS = 1_024
 
@@ -25,13 +26,15 @@ class Inbox:
         self._bound = bound
         self._peers: deque[Event] = deque()
         self._own: deque[Event] = deque()
-        self._timers: dict[TimerKind, None] = {}
+        self._timers: dict[tuple[Epoch, TimerKind], None] = {}
         self._payload_waiting = False
+        self._is_epoch_ahead = False
         self._filled = asyncio.Event()
         self._space = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._peers) + len(self._own) + len(self._timers) + self._payload_waiting
+        marks = self._payload_waiting + self._is_epoch_ahead
+        return len(self._peers) + len(self._own) + len(self._timers) + marks
 
     async def offer(self, event: Event) -> None:
         """Queues what a peer sent; waits while the bound is reached, and so does that peer."""
@@ -46,14 +49,19 @@ class Inbox:
         self._own.append(event)
         self._filled.set()
 
-    def post_timer(self, kind: TimerKind) -> None:
+    def post_timer(self, epoch: Epoch, kind: TimerKind) -> None:
         """A timer is due; twice before it is read is once."""
-        self._timers[kind] = None
+        self._timers[epoch, kind] = None
         self._filled.set()
 
     def post_payload_waiting(self) -> None:
         """The pool became non-empty; twice before it is read is once."""
         self._payload_waiting = True
+        self._filled.set()
+
+    def post_epoch_ahead(self) -> None:
+        """Somebody speaks of an epoch that isn't open here; twice before it is read is once."""
+        self._is_epoch_ahead = True
         self._filled.set()
 
     async def take(self) -> Event:
@@ -67,9 +75,12 @@ class Inbox:
             self._payload_waiting = False
             return PayloadWaiting()
         if self._timers:
-            kind = next(iter(self._timers))
-            del self._timers[kind]
-            return TimerFired(kind)
+            epoch, kind = next(iter(self._timers))
+            del self._timers[epoch, kind]
+            return TimerFired(kind, epoch)
+        if self._is_epoch_ahead:
+            self._is_epoch_ahead = False
+            return EpochAhead()
         event = self._peers.popleft()
         self._space.set()
         return event

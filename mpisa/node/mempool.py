@@ -212,6 +212,16 @@ class Mempool:
             self._settle(sender)
         return dropped
 
+    def all_raw(self) -> list[bytes]:
+        """Every transaction held, each account's in nonce order."""
+        return [
+            account.by_nonce[nonce].raw for account in self._accounts.values() for nonce in sorted(account.by_nonce)
+        ]
+
+    def requeue_all(self) -> int:
+        """Sends everything in flight back to waiting: whoever carried it is gone. Returns how many."""
+        return self.requeue(list(self._in_flight))
+
     def requeue(self, hashes: Iterable[bytes]) -> int:
         """Sends transactions in flight back to waiting: their vertex will never be committed. Returns how many."""
         touched: dict[Address, None] = {}

@@ -15,13 +15,12 @@ import structlog
 
 from consensus.parameters import Parameters
 from mpisa._version import __version__
-from mpisa.network.ports import PeerId
 from mpisa.node.clock import Clock, SystemClock
 from mpisa.node.events import EventHub
 from mpisa.node.following import follow
 from mpisa.node.home import HomeLock
 from mpisa.node.logs import configure_logging
-from mpisa.node.runtime import Runtime, Setup, assemble, authority_addresses, read_setup
+from mpisa.node.runtime import Runtime, Setup, assemble, read_setup
 from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
 from mpisa.node.views import EventKind, WaitFor
 from mpisa.primitives.errors import MpisaError, NotReady, UsageError
@@ -163,9 +162,7 @@ class Node:
         runtime.certificates.attach()
         runtime.serving.attach()
         runtime.standing.attach()
-        if self._setup.own is not None:
-            runtime.forwarding.attach()
-            runtime.network.authorities.set_authorities(authority_addresses(self._setup))
+        runtime.forwarding.attach()
         runtime.network.set_peer_observer(self._observe_peer)
 
     def _observe_peer(self, info: PeerInfo) -> None:
@@ -184,25 +181,24 @@ class Node:
         finally:
             runtime.publishing.close()
             await runtime.retriever.close()
-            await runtime.links.close()
+            await runtime.links.stop()
+            await runtime.certificates.close()
             await announcements.close()
 
     async def _run_group(
         self, runtime: Runtime, started: asyncio.Future[None], announcements: GossipSubscription
     ) -> None:
-        uncertified = runtime.store.uncertified()[-runtime.parameters.certifier_window :]
-        replayed = [runtime.execution.again(height) for height in uncertified]
         await runtime.network.discovery.provide_many([pin.cid for pin in runtime.blobs.pins()])
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(runtime.ordering.run(replayed), name="ordering"),
+                tasks.create_task(runtime.ordering.run(), name="ordering"),
                 tasks.create_task(runtime.certificates.run(), name="certificates"),
                 tasks.create_task(runtime.standing.run(), name="standing"),
+                tasks.create_task(runtime.forwarding.run(), name="forwarding"),
+                tasks.create_task(self._follow(runtime), name="follow"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
             ]
-            if self._setup.own is None:
-                running.append(tasks.create_task(self._follow(runtime), name="follow"))
             runtime.submissions.open_intake()
             self._started_ms = self._clock.now_ms()
             started.set_result(None)
@@ -212,9 +208,13 @@ class Node:
                 task.cancel()
 
     async def _follow(self, runtime: Runtime) -> None:
-        authorities = [PeerId(item.peer_id) for item in self._setup.genesis.validators]
+        standing, store = runtime.standing, runtime.store
         await follow(
-            runtime.network, runtime.links, authorities, lambda: runtime.engine.status().highest_accepted_round
+            runtime.network,
+            runtime.links,
+            runtime.helm,
+            runtime.inbox,
+            lambda: standing.target is not None and store.height >= standing.target,
         )
 
     async def stop(self) -> None:
@@ -234,7 +234,7 @@ class Node:
         """(True, []) or (False, reasons a person can read)."""
         if self._runtime is None:
             return False, ["the node isn't running"]
-        reasons = reasons_not_ready(self._runtime, self._setup)
+        reasons = reasons_not_ready(self._runtime)
         return not reasons, reasons
 
     def status(self) -> NodeStatus:
@@ -243,7 +243,7 @@ class Node:
 
     def peers(self) -> tuple[PeerView, ...]:
         """Connected peers and all authorities, sorted by peer id."""
-        return peers_of(self._running, self._setup)
+        return peers_of(self._running)
 
     def metrics(self) -> dict[str, float]:
         """Counters (names that end in _total) and gauges."""
@@ -263,7 +263,7 @@ class Node:
         if not 0 < timeout_s <= MAX_WAIT_S:
             raise UsageError(f"timeout: expected more than 0 and at most {MAX_WAIT_S:g} seconds, got {timeout_s:g}")
         runtime = self._running
-        if self._setup.own is None or runtime.engine.status().sitting_out is not None:
+        if not runtime.helm.proposes():
             runtime.submissions.accept(raw)
             await runtime.forwarding.forward(raw)
         return await runtime.submissions.submit(raw, until, timeout_s)

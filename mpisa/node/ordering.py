@@ -1,9 +1,9 @@
-"""The engine's shell: one task that reads events, hands them in with the time, and performs effects strictly in order.
+"""The shell of consensus: one task that reads events, hands them in with the time, and performs effects in order.
 
 A synced Persist is awaited in the vertex store's writer thread before the next effect begins; a full disk holds the
 task until there is space, so nothing is ever sent that isn't durable. What follows from an effect (the payload that
-was asked for, our own execution) is handed in after the effects before it. Rules live in `consensus`; this file has
-none.
+was asked for, our own execution) is handed in after the effects before it. An event and all that follows from it is one
+turn; between turns the helm may hand over to another succession. Rules live in `consensus`; this file has none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from consensus import events as e
+from mpisa.network.ports import PeerId
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives.errors import DiskFull
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
-    from consensus.engine import Engine
     from mpisa.node.clock import Clock
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.database import Change
+    from mpisa.node.epochs import Epochs
     from mpisa.node.execution import Execution, Outcome
+    from mpisa.node.helm import Helm
     from mpisa.node.inbox import Inbox
     from mpisa.node.links import Links
+    from mpisa.primitives.identifiers import Epoch
 
 DISK_RETRY_S = 0.5
 
@@ -49,6 +52,10 @@ class Ledger(Protocol):
     def halted(self, event: e.Halt) -> None: ...
     def disk_full(self, error: DiskFull) -> None: ...
     def disk_has_space(self) -> None: ...
+    def epoch_opened(self, event: e.EpochOpened) -> None: ...
+    def epoch_dropped(self, event: e.EpochDropped) -> None: ...
+    def request_certificate(self, event: e.RequestCertificate) -> None: ...
+    def taken_over(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -69,7 +76,8 @@ class Ordering:
 
     def __init__(
         self,
-        engine: Engine,
+        helm: Helm,
+        epochs: Epochs,
         inbox: Inbox,
         store: ConsensusStore,
         writer: Executor,
@@ -80,7 +88,8 @@ class Ordering:
         max_payload_bytes: int,
         stages: Stages | None = None,
     ) -> None:
-        self._engine = engine
+        self._helm = helm
+        self._epochs = epochs
         self._inbox = inbox
         self._store = store
         self._writer = writer
@@ -90,7 +99,7 @@ class Ordering:
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
         self._stages = stages or Stages()
-        self._timers: dict[e.TimerKind, asyncio.TimerHandle] = {}
+        self._timers: dict[tuple[Epoch, e.TimerKind], asyncio.TimerHandle] = {}
         self._disk_full = False
         self.counters = Counters()
         self._performers: dict[type, Callable[[e.Effect], Awaitable[e.Event | None]]] = {
@@ -107,19 +116,41 @@ class Ordering:
             e.PayloadLapsed: self._payload_lapsed,
             e.PeerFault: self._peer_fault,
             e.Halt: self._halt,
+            e.RequestCertificate: self._request_certificate,
+            e.RecallEpoch: self._recall_epoch,
+            e.EpochOpened: self._epoch_opened,
+            e.EpochDropped: self._epoch_dropped,
         }
 
-    async def run(self, replayed: list[e.Executed]) -> None:
-        """Starts the engine, hands in what was executed before without a certificate, then goes on until cancelled."""
+    async def run(self) -> None:
+        """Turn after turn until cancelled."""
         try:
-            await self._perform(self._engine.start(self._clock.now_ms()))
-            for event in replayed:
-                await self._handle(event)
             while True:
-                await self._handle(await self._inbox.take())
+                async with self._helm.turn:
+                    if self._helm.takes_over():
+                        await self._begin()
+                event = await self._inbox.take()
+                async with self._helm.turn:
+                    if self._helm.takes_over():
+                        await self._begin()
+                    await self._handle(event)
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
+            self._cancel_timers()
+
+    async def _begin(self) -> None:
+        """Starts the succession, and hands in what was executed before without a certificate."""
+        self._cancel_timers()
+        self._execution.forget_folded()
+        self._links.keep(self._helm.committees)
+        self._ledger.taken_over()
+        await self._perform(self._helm.succession.start(self._clock.now_ms()))
+        for event in self._execution.uncertified():
+            await self._handle(event)
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     async def _handle(self, event: e.Event) -> None:
         await self._perform(self._decide(event))
@@ -127,7 +158,7 @@ class Ordering:
     def _decide(self, event: e.Event) -> list[e.Effect]:
         self.counters.events_handled += 1
         with self._stages.measure(Stage.ENGINE):
-            return self._engine.handle(event, self._clock.now_ms())
+            return self._helm.succession.handle(event, self._clock.now_ms())
 
     async def _perform(self, effects: list[e.Effect]) -> None:
         pending = deque([effects])
@@ -159,8 +190,8 @@ class Ordering:
 
     def _change(self, record: e.VertexRecord | e.ProposalRecord) -> Change:
         if isinstance(record, e.VertexRecord):
-            return self._store.vertex_change(record.round, record.author, record.id, record.raw)
-        return self._store.proposal_change(record.round, record.raw)
+            return self._store.vertex_change(record.epoch, record.round, record.author, record.id, record.raw)
+        return self._store.proposal_change(record.epoch, record.round, record.raw)
 
     async def _durably(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Tries until the disk takes it; meanwhile the node says that its disk is full."""
@@ -184,27 +215,29 @@ class Ordering:
 
     async def _broadcast_signature(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.BroadcastSignature)
-        await self._links.broadcast_signature(effect.signature)
+        await self._links.broadcast_signature(effect.signature, effect.epoch)
 
     async def _set_timer(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.SetTimer)
-        earlier = self._timers.pop(effect.kind, None)
+        name = effect.epoch, effect.kind
+        earlier = self._timers.pop(name, None)
         if earlier is not None:
             earlier.cancel()
         delay = max(0, effect.at_ms - self._clock.now_ms()) / 1000
-        self._timers[effect.kind] = asyncio.get_running_loop().call_later(delay, self._inbox.post_timer, effect.kind)
+        self._timers[name] = asyncio.get_running_loop().call_later(delay, self._inbox.post_timer, *name)
 
     async def _provide_payload(self, effect: e.Effect) -> e.Event:
         assert isinstance(effect, e.RequestPayload)
-        return e.PayloadProvided(effect.round, self._ledger.take_payload(effect.round, self._max_payload_bytes))
+        payload = self._ledger.take_payload(effect.round, self._max_payload_bytes)
+        return e.PayloadProvided(effect.round, payload, effect.epoch)
 
     async def _request_ancestors(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.RequestAncestors)
-        self._links.request_ancestors(effect.to, effect.refs)
+        self._links.request_ancestors(effect.to, effect.refs, effect.epoch)
 
     async def _request_range(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.RequestRange)
-        self._links.request_range(effect.to, effect.from_round)
+        self._links.request_range(effect.to, effect.from_round, effect.epoch)
 
     async def _commit(self, effect: e.Effect) -> e.Event | None:
         assert isinstance(effect, e.Commit)
@@ -237,3 +270,25 @@ class Ordering:
     async def _halt(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.Halt)
         self._ledger.halted(effect)
+
+    async def _request_certificate(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.RequestCertificate)
+        self._ledger.request_certificate(effect)
+
+    async def _recall_epoch(self, effect: e.Effect) -> e.Event:
+        assert isinstance(effect, e.RecallEpoch)
+        stored = await asyncio.get_running_loop().run_in_executor(None, self._epochs.stored, effect.epoch)
+        return e.EpochRecalled(effect.epoch, stored)
+
+    async def _epoch_opened(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.EpochOpened)
+        peers = [PeerId(item.peer_id) for item in self._epochs.record(effect.epoch).validators]
+        self._links.open(self._helm.succession.jurisdictions[effect.epoch], peers, has_seat=effect.own is not None)
+        self._ledger.epoch_opened(effect)
+
+    async def _epoch_dropped(self, effect: e.Effect) -> None:
+        assert isinstance(effect, e.EpochDropped)
+        self._links.close(effect.epoch)
+        for name in [name for name in self._timers if name[0] == effect.epoch]:
+            self._timers.pop(name).cancel()
+        self._ledger.epoch_dropped(effect)

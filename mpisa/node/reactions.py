@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from mpisa.network.ports import PeerId
 from mpisa.node.views import EventKind
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.receipt import ReceiptStatus
@@ -18,11 +19,12 @@ from mpisa.primitives.receipt import ReceiptStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from consensus.events import Certified, EvidenceFound, Halt
+    from consensus.events import Certified, EpochDropped, EpochOpened, EvidenceFound, Halt, RequestCertificate
     from mpisa.node.certificates import CertificateKeeper
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.events import EventHub
     from mpisa.node.execution import Outcome
+    from mpisa.node.forwarding import Forwarding
     from mpisa.node.submission import Submissions
     from mpisa.primitives.errors import DiskFull
 
@@ -39,12 +41,14 @@ class Reactions:
         events: EventHub,
         certificates: CertificateKeeper,
         on_certified: Callable[[], None],
+        forwarding: Forwarding,
     ) -> None:
         self._store = store
         self._submissions = submissions
         self._events = events
         self._certificates = certificates
         self._on_certified = on_certified
+        self._forwarding = forwarding
         self.halt_reason: str | None = None
         self.disk_error: str | None = None
 
@@ -102,6 +106,25 @@ class Reactions:
         self._on_certified()
         self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
         log.info("certified", height=height)
+
+    def epoch_opened(self, event: EpochOpened) -> None:
+        """This node takes part in an epoch, as an authority or as a follower."""
+        log.info("epoch opened", epoch=event.epoch, authority=event.own, authorities=len(event.committee))
+        if event.own is None:
+            self._forwarding.hand_over()
+
+    def epoch_dropped(self, event: EpochDropped) -> None:
+        """An epoch is over for this node."""
+        log.info("epoch over", epoch=event.epoch)
+
+    def request_certificate(self, event: RequestCertificate) -> None:
+        """The certificate that ends an epoch is missing."""
+        peer = PeerId(self._store.epoch(event.epoch).validators[event.to].peer_id)
+        self._certificates.request(peer, event.height)
+
+    def taken_over(self) -> None:
+        """Another succession orders from now on."""
+        self._submissions.taken_over()
 
     def evidence(self, event: EvidenceFound) -> None:
         """An authority broke a rule in a way that can be proved."""

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from consensus.dag.committee import Authority, Committee
-from consensus.dag.vertex import Vertex, decode_vertex
-from consensus.engine import Engine
-from consensus.events import ProposalRecord, StoredEpoch
-from consensus.identity import Seat
-from consensus.order.checkpoint import decode_cursor
-from consensus.order.epoch import start_behind
+from consensus.events import CertificateReceived
 from consensus.parameters import Parameters
 from mpisa._version import __version__
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
@@ -29,8 +23,10 @@ from mpisa.node.certificates import CertificateKeeper
 from mpisa.node.chain_store import ChainStore
 from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.epochs import Epochs
 from mpisa.node.execution import Execution, SignatureCache
 from mpisa.node.forwarding import Forwarding
+from mpisa.node.helm import Helm
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
 from mpisa.node.links import Links
@@ -39,7 +35,6 @@ from mpisa.node.ordering import Ordering
 from mpisa.node.providers import Providers
 from mpisa.node.publishing import MAX_UPLOADS, Publishing
 from mpisa.node.reactions import Reactions
-from mpisa.node.rebuild import Chain as RebuiltChain
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
@@ -49,26 +44,25 @@ from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
-from mpisa.primitives.identifiers import AuthorityIndex, Round
+from mpisa.primitives.identifiers import Height
 from storage.packs import DiskBlockStore
 from storage.pins import PinStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mpisa.config import NodeConfig
     from mpisa.network.ports import BlockSource, Network
     from mpisa.node.clock import Clock
+    from mpisa.node.epoch_record import EpochRecord
     from mpisa.node.events import EventHub
     from mpisa.node.home import NodeKeys
     from mpisa.primitives.genesis import Genesis
+    from mpisa.primitives.header import Certificate
     from storage.blockstore import BlockStore
 
 BLOB_THREADS = 4
-MAX_RECOVERED_ROUNDS = 2_048
-"""Rounds above the ledger's GC round that the engine is given at the start."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -81,20 +75,19 @@ class Setup:
     genesis: Genesis
     genesis_text: str
     keys: NodeKeys
-    own: AuthorityIndex | None
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The parts of a node that has been put together."""
 
-    committee: Committee
     parameters: Parameters
     store: ChainStore
     vertices: ConsensusStore
     blocks: BlockStore
     network: Network
-    engine: Engine
+    epochs: Epochs
+    helm: Helm
     inbox: Inbox
     links: Links
     pool: Mempool
@@ -115,42 +108,13 @@ class Runtime:
     stages: Stages
 
 
-def committee_of(genesis: Genesis) -> Committee:
-    """The first epoch's authorities, ascending by address."""
-    return Committee(
-        [
-            Authority(AuthorityIndex(index), item.address, item.power, item.consensus_key, item.name)
-            for index, item in enumerate(genesis.validators)
-        ]
-    )
-
-
-def own_index(genesis: Genesis, keys: NodeKeys, home: Home) -> AuthorityIndex | None:
-    """Which authority these keys are; None for a follower. Raises InvalidConfig for keys the genesis doesn't name."""
-    if keys.consensus is None or keys.certificate is None:
-        return None
-    for index, item in enumerate(genesis.validators):
-        if item.address == keys.certificate.public_key.address:
-            if item.consensus_key != keys.consensus.public_key.data:
-                raise InvalidConfig(
-                    f"{home.keys / 'consensus.json'}: its key isn't the one that the genesis names for {item.name}",
-                    hint="restore the key file this validator was registered with",
-                )
-            return AuthorityIndex(index)
-    raise InvalidConfig(
-        f"{home.keys / 'certificate.json'}: the genesis names no validator with this key",
-        hint='set role = "follower" in config.toml, or use the keys this validator was registered with',
-    )
-
-
 def read_setup(path: Path, passphrase: bytes | None = None) -> Setup:
     """Settings, genesis and keys of a home; opens no store. Raises InvalidConfig, NotFound or Denied."""
     place = Home(path)
     config = place.read_config()
     text = place.read_genesis_text()
     genesis = place.read_genesis()
-    keys = place.read_keys(config.role, passphrase)
-    return Setup(place, config, genesis, text, keys, own_index(genesis, keys, place))
+    return Setup(place, config, genesis, text, place.read_keys(config.role, passphrase))
 
 
 def network_config(setup: Setup) -> NetworkConfig:
@@ -171,18 +135,12 @@ def network_config(setup: Setup) -> NetworkConfig:
     )
 
 
-def authority_addresses(setup: Setup) -> list[PeerAddress]:
-    """Where the authorities are, as far as the settings say; the rest is learnt when they connect."""
-    known = {entry.peer_id: entry for entry in setup.config.peer.peers}
-    addresses = []
-    for item in setup.genesis.validators:
-        entry = known.get(item.peer_id)
-        addresses.append(
-            PeerAddress(PeerId(item.peer_id))
-            if entry is None
-            else PeerAddress(PeerId(item.peer_id), entry.multiaddrs, entry.peer_url)
-        )
-    return addresses
+def address_of(setup: Setup, peer: PeerId) -> PeerAddress:
+    """Where a peer is, as far as the settings say; the rest is learnt when it connects."""
+    for entry in setup.config.peer.peers:
+        if entry.peer_id == peer:
+            return PeerAddress(peer, entry.multiaddrs, entry.peer_url)
+    return PeerAddress(peer)
 
 
 def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
@@ -191,31 +149,31 @@ def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor
     return executor
 
 
-def _stored(vertices: ConsensusStore, lowest: int, parameters: Parameters) -> Iterator[Vertex]:
-    """What the engine begins with; vertices were verified before they were kept. Where the ledger couldn't be brought
-    near the latest of them, something is missing in between: those far above come again from the peers.
+def validate_keys(setup: Setup, record: EpochRecord) -> None:
+    """Raises InvalidConfig where the present validators name this node's certificate key with a vertex key that it
+    lacks. A node whose keys they don't name at all runs along until they do.
     """
-    for raw in vertices.all_from(lowest):
-        vertex = decode_vertex(raw, parameters)
-        if vertex.round > lowest + MAX_RECOVERED_ROUNDS:
-            return
-        yield vertex
+    keys = setup.keys
+    held = [key.public_key.data for key in (keys.consensus, keys.next_consensus) if key is not None]
+    for item in record.validators:
+        if item.address in keys.identity.addresses and item.consensus_key not in held:
+            raise InvalidConfig(
+                f"{setup.home.keys / 'consensus.json'}: its key isn't the one that epoch {record.epoch} names for "
+                f"{item.name}",
+                hint="restore the key file this validator was registered with, or keep the new one as "
+                "next-consensus.json beside it",
+            )
 
 
-def recover_engine(
-    setup: Setup, committee: Committee, parameters: Parameters, store: ChainStore, vertices: ConsensusStore
-) -> Engine:
-    proposal = vertices.proposal()
-    cursor = store.cursor
-    lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
-    seat = None if setup.own is None or setup.keys.consensus is None else Seat(setup.own, setup.keys.consensus)
-    stored = StoredEpoch(
-        cursor,
-        _stored(vertices, lowest, parameters),
-        None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1]),
-        lost=setup.home.read_loss(),
-    )
-    return Engine.recover(parameters, setup.genesis.chain_hash, start_behind(store.header(0), committee), seat, stored)
+def open_ledger(setup: Setup) -> ChainStore:
+    """Raises what ChainStore.open does."""
+    genesis = setup.genesis
+    return ChainStore.open(setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash)
+
+
+def epochs_of(setup: Setup, parameters: Parameters, store: ChainStore, vertices: ConsensusStore) -> Epochs:
+    """The epochs of a home's stores, seen with its keys."""
+    return Epochs(store, vertices, parameters, setup.keys.identity, setup.home.read_loss())
 
 
 async def assemble(
@@ -227,14 +185,12 @@ async def assemble(
     parameters: Parameters,
     stopping: Callable[[], bool],
 ) -> Runtime:
-    """Opens the stores, rebuilds the ledger where it is far behind the vertices, recovers the engine and wires the
+    """Opens the stores, rebuilds the ledger where it is far behind the vertices, recovers consensus and wires the
     parts; the network isn't started yet.
     """
     genesis, limits = setup.genesis, setup.config.limits
     loop = asyncio.get_running_loop()
-    store = await loop.run_in_executor(
-        None, ChainStore.open, setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash
-    )
+    store = await loop.run_in_executor(None, open_ledger, setup)
     stack.callback(store.close)
     vertices = ConsensusStore(setup.home.consensus)
     stack.callback(vertices.close)
@@ -242,22 +198,22 @@ async def assemble(
     stack.callback(blocks.close)
     pins = PinStore(setup.home.pins)
     stack.callback(pins.close)
-    committee = committee_of(genesis)
     writer = _threads(stack, 1, "writer")
     stages = Stages()
     signatures = SignatureCache(stages=stages)
-    key = None if setup.own is None else setup.keys.certificate
-    execution = Execution(store, genesis.validator_set.hash, key, writer, signatures, stages)
-    rebuild = Rebuild(RebuiltChain(genesis, committee, parameters), store, vertices, execution)
+    execution = Execution(store, setup.keys.certificates, writer, signatures, stages)
+    epochs = epochs_of(setup, parameters, store, vertices)
+    rebuild = Rebuild(epochs, parameters, store, vertices, execution)
     await loop.run_in_executor(writer, rebuild.run, stopping)
-    engine = await loop.run_in_executor(None, recover_engine, setup, committee, parameters, store, vertices)
+    validate_keys(setup, epochs.record(epochs.next_block))
+    inbox = Inbox()
+    helm = Helm(epochs, await loop.run_in_executor(None, epochs.recover), inbox)
 
     network = make_network(network_config(setup), LocalBlocks(blocks, _report_damage))
     verifier = _threads(stack, 1, "verifier")
     blob_threads = _threads(stack, BLOB_THREADS, "blobs")
     uploads = _threads(stack, MAX_UPLOADS, "uploads")
 
-    inbox = Inbox()
     pool = Mempool(
         MempoolLimits(
             limits.mempool_transactions, limits.mempool_bytes, limits.mempool_per_account, limits.mempool_nonce_gap
@@ -273,20 +229,26 @@ async def assemble(
         inbox.post_payload_waiting,
         stages,
     )
-    peers = [PeerId(item.peer_id) for item in genesis.validators]
-    links = Links(network, peers, committee, genesis.chain_hash, parameters, vertices, inbox, verifier, stages)
-    certificates = CertificateKeeper(
-        network, store, genesis.validator_set, lambda height: reactions.certificate_added(height)
-    )
+    links = Links(network, parameters, vertices, inbox, verifier, lambda peer: address_of(setup, peer), stages)
+    forwarding = Forwarding(network, helm, links, submissions.accept, pool)
+    certificates = CertificateKeeper(network, store, lambda *added: _certificate_added(reactions, inbox, *added))
     serving = Serving(network, store, vertices, parameters, _threads(stack, 1, "reader"))
-    reactions = Reactions(store, submissions, events, certificates, serving.certified)
+    reactions = Reactions(store, submissions, events, certificates, serving.certified, forwarding)
     standing = Standing(
-        network, committee, setup.own, peers, lambda: store.certified_height, certificates.held_by_others
+        network,
+        helm.committee,
+        helm.own,
+        [PeerId(item.peer_id) for item in epochs.record(helm.epoch).validators],
+        lambda: store.certified_height,
+        certificates.held_by_others,
     )
-    forwarding = Forwarding(network, peers, submissions.accept)
     ordering = Ordering(
-        engine, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages
+        helm, epochs, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages
     )
+    for epoch, jurisdiction in helm.succession.jurisdictions.items():
+        named = [PeerId(item.peer_id) for item in epochs.record(epoch).validators]
+        seat = setup.keys.identity.seat_in(jurisdiction.committee)
+        links.open(jurisdiction, named, has_seat=seat is not None)
     providers = Providers(network, genesis.chain_hash)
     publishing = Publishing(blocks, uploads, limits.upload_bytes)
     counters = RetrievalCounters()
@@ -296,13 +258,13 @@ async def assemble(
     blobs = BlobStore(blocks, pins, publishing, retriever, providers, events, blob_threads)
     chain = Chain(store, genesis, setup.genesis_text, submissions)
     return Runtime(
-        committee,
         parameters,
         store,
         vertices,
         blocks,
         network,
-        engine,
+        epochs,
+        helm,
         inbox,
         links,
         pool,
@@ -326,3 +288,8 @@ async def assemble(
 
 def _report_damage(error: Exception) -> None:
     log.error("a stored block is damaged", error=str(error))
+
+
+def _certificate_added(reactions: Reactions, inbox: Inbox, height: int, certificate: Certificate) -> None:
+    reactions.certificate_added(height)
+    inbox.post(CertificateReceived(Height(height), certificate))

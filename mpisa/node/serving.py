@@ -150,13 +150,14 @@ class Serving:
         if outline is None:
             return None, False
         header = self._store.raw_header(height)
+        epoch = decode_header(header).epoch
         refs = decode_outline(outline, self._parameters.heartbeat_ms + 1).refs()[skip:]
         raws: list[bytes] = []
         budget -= len(outline)
         for ref in refs:
             if raws and (budget <= 0 or len(raws) >= MAX_ANSWER_VERTICES):
                 break
-            raw = self._vertices.vertex(ref.round, ref.author, ref.id)
+            raw = self._vertices.vertex(epoch, ref.round, ref.author, ref.id)
             if raw is None:
                 return None, False
             raws.append(raw)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mpisa._version import __version__
+from mpisa.network.ports import PeerId
 from mpisa.node.views import NodeStatus, PeerView
 
 if TYPE_CHECKING:
@@ -16,20 +17,21 @@ BEHIND_ROUNDS = 8
 """Fewer rounds behind the others than this counts as caught up."""
 
 
-def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
+def reasons_not_ready(runtime: Runtime) -> list[str]:
     """In words; empty when the node serves."""
     reasons = []
     if runtime.reactions.halt_reason is not None:
         reasons.append(f"halted: {runtime.reactions.halt_reason}")
     if runtime.reactions.disk_error is not None:
         reasons.append(runtime.reactions.disk_error)
-    stake, total = _reachable_stake(runtime, setup)
-    if setup.own is None:
+    committee, own = runtime.helm.committee, runtime.helm.own
+    stake = _reachable_stake(runtime)
+    if own is None:
         if stake == 0:
             reasons.append("connected to no authority")
-    elif not runtime.committee.is_quorum(stake):
-        reasons.append(f"linked to authorities with {stake} of {total} stake, a quorum is needed")
-    status = runtime.engine.status()
+    elif not committee.is_quorum(stake):
+        reasons.append(f"linked to authorities with {stake} of {committee.total} stake, a quorum is needed")
+    status = runtime.helm.status()
     if status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
         reasons.append(f"catching up: at round {status.highest_accepted_round} of {status.highest_known_round}")
     target = runtime.standing.target
@@ -43,26 +45,26 @@ def reasons_not_ready(runtime: Runtime, setup: Setup) -> list[str]:
     return reasons
 
 
-def _reachable_stake(runtime: Runtime, setup: Setup) -> tuple[int, int]:
-    """Stake of the authorities this node is linked to (a follower: connected to), itself included; and all stake."""
-    if setup.own is None:
+def _reachable_stake(runtime: Runtime) -> int:
+    """Stake of the authorities this node is linked to (a follower: connected to), itself included."""
+    helm = runtime.helm
+    if helm.own is None:
         reachable = {info.peer_id for info in runtime.network.peers()}
     else:
         reachable = set(runtime.network.authorities.linked())
-    stake = 0 if setup.own is None else runtime.committee.powers[setup.own]
-    for index, item in enumerate(setup.genesis.validators):
-        if index != setup.own and item.peer_id in reachable:
-            stake += item.power
-    return stake, runtime.committee.total
+    validators = runtime.store.epoch(helm.epoch).validators
+    return sum(
+        item.power for index, item in enumerate(validators) if index == helm.own or PeerId(item.peer_id) in reachable
+    )
 
 
 def status_of(
     runtime: Runtime, setup: Setup, api_url: str, started_ms: int, ready: tuple[bool, list[str]]
 ) -> NodeStatus:
     """Everything that `mpisa node status` shows."""
-    engine = runtime.engine.status()
+    engine = runtime.helm.status()
     stats = runtime.blocks.stats()
-    own = None if setup.own is None else setup.genesis.validators[setup.own]
+    own = None if engine.own is None else runtime.store.epoch(engine.epoch).validators[engine.own]
     address = runtime.network.address
     return NodeStatus(
         name=setup.config.name,
@@ -71,7 +73,8 @@ def status_of(
         peer_id=runtime.network.peer_id,
         chain_id=setup.genesis.chain_id,
         authority=None if own is None else own.name,
-        authority_index=setup.own,
+        authority_index=engine.own,
+        epoch=engine.epoch,
         api_url=api_url,
         peer_url=address.peer_url or "",
         listen=address.multiaddrs,
@@ -92,11 +95,12 @@ def status_of(
     )
 
 
-def peers_of(runtime: Runtime, setup: Setup) -> tuple[PeerView, ...]:
+def peers_of(runtime: Runtime) -> tuple[PeerView, ...]:
     """Connected peers and every other authority, sorted by peer id."""
     connected = {info.peer_id: info for info in runtime.network.peers()}
     linked = runtime.network.authorities.linked()
-    indices = {item.peer_id: index for index, item in enumerate(setup.genesis.validators)}
+    validators = runtime.store.epoch(runtime.helm.epoch).validators
+    indices = {item.peer_id: index for index, item in enumerate(validators)}
     others = {*connected, *indices} - {runtime.network.peer_id}
     views = []
     for peer in sorted(others):
@@ -119,7 +123,7 @@ def _addresses(address: PeerAddress) -> tuple[str, ...]:
 
 def metrics_of(runtime: Runtime) -> dict[str, float]:
     """Counters end in _total; the rest are gauges. Sizes in bytes."""
-    engine = runtime.engine.status()
+    engine = runtime.helm.status()
     stats = runtime.blocks.stats()
     counters: dict[str, int] = {}
     for source in (
@@ -132,6 +136,7 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
     counters |= {
         "vertices_received": runtime.links.vertices_received,
         "frames_rejected": runtime.links.frames_rejected,
+        "frames_of_other_epochs": runtime.links.frames_of_other_epochs,
     }
     counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
     lag = counters.pop("network_reprovide_lag_seconds", 0)
@@ -139,6 +144,9 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
     figures |= {f"cpu_{stage.value}_seconds_total": spent for stage, spent in runtime.stages.seconds.items()}
     return figures | {
         "network_reprovide_lag_seconds": float(lag),
+        "epoch": float(engine.epoch),
+        "authority": float(engine.own is not None and engine.sitting_out is None),
+        "epochs_open": float(len(runtime.helm.committees)),
         "round": float(engine.highest_accepted_round),
         "commit_index": float(engine.last_commit_index),
         "ordered_height": float(runtime.store.height),

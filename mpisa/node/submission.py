@@ -312,6 +312,12 @@ class Submissions:
         if self._pool.has_waiting and not waiting:
             self._on_waiting()
 
+    def taken_over(self) -> None:
+        """Another succession orders: what the one before had taken and not ordered waits again."""
+        self._pool.requeue_all()
+        if self._pool.has_waiting:
+            self._on_waiting()
+
     def close(self) -> None:
         """The node stops: who still waits is told."""
         self.stop_intake(NotReady("the node is stopping"))

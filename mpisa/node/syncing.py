@@ -90,7 +90,7 @@ def find_stand(store: ChainStore, vertices: ConsensusStore, parameters: Paramete
         checkpoint = decode_cursor(cursor)
 
         def parents(ref: VertexRef) -> tuple[VertexRef, ...] | None:
-            raw = vertices.vertex(ref.round, ref.author, ref.id)
+            raw = vertices.vertex(checkpoint.epoch, ref.round, ref.author, ref.id)
             return None if raw is None else decode_vertex(raw, parameters).parents
 
         window, lost = find_window(checkpoint, parameters.gc_depth, parents)

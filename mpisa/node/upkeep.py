@@ -22,10 +22,10 @@ from consensus.parameters import Parameters
 from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.database import Database
-from mpisa.node.runtime import Setup, committee_of, recover_engine
+from mpisa.node.home import Loss
+from mpisa.node.runtime import Setup, epochs_of, open_ledger
 from mpisa.primitives import merkle
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, StoreDamaged
-from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import header_hash
 from storage.pins import PinStore, repair_pins
 
@@ -71,8 +71,8 @@ def check(setup: Setup) -> list[Finding]:
     return findings
 
 
-def repair(setup: Setup) -> list[Mending]:
-    """Mends what `check` finds. The caller holds the home's lock."""
+def repair(setup: Setup, now_ms: int) -> list[Mending]:
+    """Mends what `check` finds; `now_ms` is the time since 1970. The caller holds the home's lock."""
     home = setup.home
     findings = check(setup)
     damaged = {finding.store for finding in findings}
@@ -82,7 +82,7 @@ def repair(setup: Setup) -> list[Mending]:
             kept, lost = repair_pins(home.pins)
             done = f"{len(kept)} pins kept, {lost} unreadable entries dropped; what is gone has to be pinned again"
         elif finding.store == CONSENSUS:
-            done = _set_consensus_aside(setup, finding.damage)
+            done = _set_consensus_aside(setup, finding.damage, now_ms)
         elif CONSENSUS in damaged:
             continue
         else:
@@ -91,13 +91,14 @@ def repair(setup: Setup) -> list[Mending]:
     return mendings
 
 
-def _set_consensus_aside(setup: Setup, damage: str) -> str:
+def _set_consensus_aside(setup: Setup, damage: str, now_ms: int) -> str:
     home = setup.home
-    if setup.own is not None:
-        home.write_loss(f"its vertex store was damaged and repaired: {damage}")
+    has_keys = bool(setup.keys.certificates)
+    if has_keys:
+        home.write_loss(Loss(now_ms, f"its vertex store was damaged and repaired: {damage}"))
     names = [_set_aside(place) for place in (home.ledger, home.consensus) if place.exists()]
     done = f"set aside as {' and '.join(names)}; both come back from the peers"
-    if setup.own is None:
+    if not has_keys:
         return done
     return f"{done}; this authority sits the epoch out, since it can't know what it signed"
 
@@ -121,13 +122,8 @@ def _check_pins(setup: Setup) -> None:
         store.close()
 
 
-def _open_ledger(setup: Setup) -> ChainStore:
-    genesis = setup.genesis
-    return ChainStore.open(setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash)
-
-
 def _check_ledger(setup: Setup) -> None:
-    store = _open_ledger(setup)
+    store = open_ledger(setup)
     try:
         _check_blocks(store, setup.home.ledger)
     finally:
@@ -159,11 +155,12 @@ def _check_consensus(setup: Setup) -> None:
     store = ConsensusStore(setup.home.consensus)
     parameters = _parameters(setup)
     try:
-        proposal = store.proposal()
-        if proposal is not None:
-            decode_vertex(proposal[1], parameters)
-        for raw in store.all_from(0):
-            decode_vertex(raw, parameters)
+        for epoch in range(store.highest_epoch() + 1):
+            proposal = store.proposal(epoch)
+            if proposal is not None:
+                decode_vertex(proposal[1], parameters)
+            for raw in store.all_from(epoch, 0):
+                decode_vertex(raw, parameters)
     except Rejection as rejection:
         raise StoreDamaged(f"{setup.home.consensus} is damaged: a vertex can't be read: {rejection}") from None
     finally:
@@ -172,9 +169,9 @@ def _check_consensus(setup: Setup) -> None:
 
 def _check_together(setup: Setup) -> list[Finding]:
     """Whether the vertices lead to what the ledger executed."""
-    ledger, vertices = _open_ledger(setup), ConsensusStore(setup.home.consensus)
+    ledger, vertices = open_ledger(setup), ConsensusStore(setup.home.consensus)
     try:
-        recover_engine(setup, committee_of(setup.genesis), _parameters(setup), ledger, vertices)
+        epochs_of(setup, _parameters(setup), ledger, vertices).recover()
     except MpisaError as error:
         return [Finding(CONSENSUS, error.message)]
     finally:

@@ -210,7 +210,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node's own account of itself, for `mpisa node status` and GET /v1/node."""
+    """A node's own account of itself, for `mpisa node status` and GET /v1/node.
+
+    `authority` is the name that the current epoch's validator set has for it, None without a seat in that.
+    """
 
     name: str
     version: str
@@ -219,6 +222,7 @@ class NodeStatus:
     chain_id: str
     authority: str | None
     authority_index: int | None
+    epoch: int
     api_url: str
     peer_url: str
     listen: tuple[str, ...]

@@ -89,7 +89,7 @@ class Readiness(Model, frozen=True, kw_only=True):
 
 
 class NodeInfo(Model, frozen=True, kw_only=True):
-    """A node's account of itself: `authority` names its validator, None for a node that only follows.
+    """A node's account of itself: `authority` names its validator in the current epoch, None where it only follows.
 
     `height` is the newest executed chain block, `certified_height` the newest a quorum has signed; `halted` says why
     the node stopped taking transactions, None while it takes them.
@@ -102,6 +102,7 @@ class NodeInfo(Model, frozen=True, kw_only=True):
     chain_id: str
     api_url: str
     peer_url: str
+    epoch: int
     round: int
     commit_index: int
     height: int

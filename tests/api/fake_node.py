@@ -257,6 +257,9 @@ class FakeChain:
     def stake(self, operator: Address) -> tuple[int, StakeStanding]:
         return len(self._ledger.blocks) - 1, read_stake(self._ledger, operator)
 
+    def validator_names(self, height: int | None = None) -> dict[Address, str]:
+        return {item.address: item.name for item in self._ledger.genesis.validators}
+
     def state(self, key: bytes, height: int | None = None) -> bytes | None:
         if height is not None and height != len(self._ledger.blocks) - 1:
             raise NotFound(f"the state of height {height} is no longer kept")
@@ -418,6 +421,7 @@ class FakeNode:
             chain_id=CHAIN_ID,
             authority="node1",
             authority_index=0,
+            epoch=0,
             api_url="",
             peer_url="",
             listen=(),

@@ -11,26 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from consensus.parameters import Parameters
-from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.execution import Execution, SignatureCache
-from mpisa.node.rebuild import Chain, Rebuild
-from mpisa.node.runtime import committee_of, read_setup
-from mpisa.primitives.genesis_state import genesis_header, genesis_state
+from mpisa.node.rebuild import Rebuild
+from mpisa.node.runtime import epochs_of, open_ledger, read_setup
 
 
 def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> int:
     """How many chain blocks were executed; `progress` gets the height after each page and says whether to stop."""
     setup = read_setup(home)
-    genesis = setup.genesis
-    store = ChainStore.open(setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash)
+    store = open_ledger(setup)
     vertices = ConsensusStore(setup.home.consensus)
-    parameters = Parameters().with_agreed(dict(genesis.parameters.consensus))
+    parameters = Parameters().with_agreed(dict(setup.genesis.parameters.consensus))
     try:
         with ThreadPoolExecutor(1) as writer:
-            execution = Execution(store, genesis.validator_set.hash, None, writer, SignatureCache())
-            chain = Chain(genesis, committee_of(genesis), parameters)
-            work = Rebuild(chain, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
+            execution = Execution(store, (), writer, SignatureCache())
+            epochs = epochs_of(setup, parameters, store, vertices)
+            work = Rebuild(epochs, parameters, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
             return work.run(lambda: progress(store.height))
     finally:
         store.close()

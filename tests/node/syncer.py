@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from consensus.order.epoch import start_behind
+from consensus.identity import FOLLOWER
 from consensus.parameters import Parameters
 from mpisa.network.memory import MemoryNetwork
 from mpisa.network.ports import NetworkConfig, PeerId
@@ -17,9 +17,9 @@ from mpisa.node.applying import Applying
 from mpisa.node.blobs import LocalBlocks
 from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.epochs import Epochs
 from mpisa.node.execution import Execution, Outcome, SignatureCache
 from mpisa.node.ranging import Ranging, Stand
-from mpisa.node.runtime import committee_of
 from mpisa.node.sources import Sources
 from mpisa.node.syncing import Syncing, find_stand
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
@@ -74,21 +74,21 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
     store = ChainStore.open(home / "ledger", genesis_header(genesis), genesis_state(genesis), genesis.hash)
     vertices = ConsensusStore(home / "consensus")
     blocks = DiskBlockStore.open(home / "blocks")
-    committee = committee_of(genesis)
+    epochs = Epochs(store, vertices, parameters, FOLLOWER, None)
+    committee = epochs.record(0).committee
     network = MemoryNetwork(
         cluster.hub, NetworkConfig(key_of(name).seed, genesis.chain_hash, "test"), LocalBlocks(blocks, lambda _: None)
     )
     heard = Heard()
     peers = {PeerId(item.peer_id): index for index, item in enumerate(genesis.validators)}
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as checker:
-        execution = Execution(store, genesis.validator_set.hash, None, writer, SignatureCache())
+        execution = Execution(store, (), writer, SignatureCache())
         sources = Sources(network, checker)
         applying = Applying(store, vertices, execution, writer, heard, home)
-        start = start_behind(store.header(0), committee)
         ranging = Ranging(sources, parameters, span_blocks=span_blocks)
 
         def find() -> Stand:
-            return find_stand(store, vertices, parameters, start)
+            return find_stand(store, vertices, parameters, epochs.start_of(epochs.next_block))
 
         syncing = Syncing(
             sources,

@@ -30,7 +30,7 @@ async def test_the_outlines_of_a_chain_name_each_of_its_vertices_once(tmp_path: 
                 assert raw is not None
                 outline = decode_outline(raw, 10_000)
                 assert len(outline.commits) == header.last_commit - header.first_commit + 1
-                assert all(vertices.vertex(*ref) is not None for ref in outline.refs())
+                assert all(vertices.vertex(0, *ref) is not None for ref in outline.refs())
                 seen += [ref.id for ref in outline.refs()]
             assert len(seen) == len(set(seen)) > store.height
         finally:

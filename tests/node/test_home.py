@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpisa.config import NodeConfig, Role
-from mpisa.node.home import Home, HomeLock, NodeKeys, init_home, new_keys
-from mpisa.node.node import Node
+from mpisa.node.home import Home, HomeLock, Loss, NodeKeys, init_home, new_keys
 from mpisa.primitives.errors import Denied, InvalidConfig, MpisaError, NotFound, NotReady, StoreBusy, StoreDamaged
 from tests.node.cluster import Cluster, key_of, make_cluster, running
 
@@ -97,16 +96,43 @@ def test_genesis_must_be_there_and_whole(tmp_path: Path) -> None:
         cluster.open(0)
 
 
-def test_keys_that_the_genesis_does_not_name_are_refused(tmp_path: Path) -> None:
+async def test_a_vertex_key_that_the_validators_do_not_name_is_refused(tmp_path: Path) -> None:
     cluster = make_cluster(tmp_path, 1)
-    init_home(tmp_path / "stranger", NodeConfig(), genesis_text=cluster.genesis.to_json())
-    with pytest.raises(InvalidConfig, match="the genesis names no validator with this key"):
-        Node.open(tmp_path / "stranger")
     keys = Home(cluster.home(0)).read_keys(Role.VALIDATOR)
     mixed = NodeKeys(keys.node, new_keys(Role.VALIDATOR).consensus, keys.certificate)
     init_home(tmp_path / "mixed", NodeConfig(), genesis_text=cluster.genesis.to_json(), keys=mixed)
-    with pytest.raises(InvalidConfig, match="its key isn't the one that the genesis names for node1"):
-        Node.open(tmp_path / "mixed")
+    node = cluster.open(0, tmp_path / "mixed")
+    with pytest.raises(InvalidConfig, match="its key isn't the one that epoch 0 names for node1"):
+        await node.start()
+    await node.stop()
+
+
+def test_next_keys_wait_beside_the_present_ones_until_they_are_adopted(tmp_path: Path) -> None:
+    home = init_home(tmp_path, NodeConfig())
+    before, following = home.read_keys(Role.VALIDATOR), new_keys(Role.VALIDATOR)
+    assert following.consensus is not None
+    assert following.certificate is not None
+    home.write_next_keys(following.consensus, following.certificate)
+    both = home.read_keys(Role.VALIDATOR)
+    assert (both.consensus, both.certificate) == (before.consensus, before.certificate)
+    assert both.certificates == (before.certificate, following.certificate)
+    assert both.identity.keys == (before.consensus, following.consensus)
+    with pytest.raises(InvalidConfig, match="exists already"):
+        home.write_next_keys(following.consensus, following.certificate)
+    home.adopt_next_keys()
+    after = home.read_keys(Role.VALIDATOR)
+    assert (after.consensus, after.certificate) == (following.consensus, following.certificate)
+    assert (after.next_consensus, after.next_certificate) == (None, None)
+
+
+def test_a_loss_says_when_and_why(tmp_path: Path) -> None:
+    home = init_home(tmp_path, NodeConfig())
+    assert home.read_loss() is None
+    home.write_loss(Loss(1_700_000_000_000, "its vertex store was damaged"))
+    assert home.read_loss() == Loss(1_700_000_000_000, "its vertex store was damaged")
+    home.loss_file.write_text("long ago")
+    with pytest.raises(InvalidConfig, match="expected a time in milliseconds and a reason, found 'long'"):
+        home.read_loss()
 
 
 def flip(file: Path, offset: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from consensus.events import AncestorsUnavailable, PayloadWaiting, RangeEnded, TimerFired, TimerKind
+from consensus.events import AncestorsUnavailable, EpochAhead, PayloadWaiting, RangeEnded, TimerFired, TimerKind
 from mpisa.node.inbox import Inbox
-from mpisa.primitives.identifiers import AuthorityIndex
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch
 
 
 async def test_own_events_come_before_peers() -> None:
@@ -14,14 +14,18 @@ async def test_own_events_come_before_peers() -> None:
     ended = RangeEnded(AuthorityIndex(1))
     unavailable = AncestorsUnavailable((), AuthorityIndex(2))
     await inbox.offer(ended)
-    inbox.post_timer(TimerKind.ROUND)
-    inbox.post_timer(TimerKind.ROUND)
+    inbox.post_timer(Epoch(0), TimerKind.ROUND)
+    inbox.post_timer(Epoch(1), TimerKind.ROUND)
+    inbox.post_timer(Epoch(0), TimerKind.ROUND)
+    inbox.post_epoch_ahead()
+    inbox.post_epoch_ahead()
     inbox.post_payload_waiting()
     inbox.post_payload_waiting()
     inbox.post(unavailable)
-    assert len(inbox) == 4
-    taken = [await inbox.take() for _ in range(4)]
-    assert taken == [unavailable, PayloadWaiting(), TimerFired(TimerKind.ROUND), ended]
+    assert len(inbox) == 6
+    taken = [await inbox.take() for _ in range(6)]
+    timers = [TimerFired(TimerKind.ROUND, Epoch(0)), TimerFired(TimerKind.ROUND, Epoch(1))]
+    assert taken == [unavailable, PayloadWaiting(), *timers, EpochAhead(), ended]
     assert len(inbox) == 0
 
 

@@ -13,10 +13,11 @@ from mpisa.node import certificates, links
 from mpisa.primitives import codec
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
 from mpisa.primitives.header import verify_certificate
-from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
 from tests.node.cluster import Cluster, key_of, running, until
 
 ALICE = key_of("account 0")
+EPOCH = Epoch(0)
 
 
 def peer(cluster: Cluster, number: int) -> PeerId:
@@ -30,8 +31,8 @@ def peer(cluster: Cluster, number: int) -> PeerId:
         (b"X123", RejectionReason.MALFORMED),
         (b"V", RejectionReason.MALFORMED),
         (b"V\xc1", RejectionReason.MALFORMED),
-        (b"S" + codec.encode((1, bytes(32))), RejectionReason.MALFORMED),
-        (b"S" + codec.encode((0, bytes(32), bytes(64))), RejectionReason.OUT_OF_RANGE),
+        (b"S" + codec.encode((0, 1, bytes(32))), RejectionReason.MALFORMED),
+        (b"S" + codec.encode((0, 0, bytes(32), bytes(64))), RejectionReason.OUT_OF_RANGE),
         (b"S" + bytes(300), RejectionReason.TOO_LARGE),
     ],
 )
@@ -50,8 +51,8 @@ async def test_a_stranger_and_a_tampered_vertex_are_refused(tmp_path: Path) -> N
         with pytest.raises(Rejection) as caught:
             await runtime.links._on_frame(PeerId("12D3KooWStranger"), b"S")
         assert caught.value.reason is RejectionReason.UNKNOWN_AUTHORITY
-        await until(lambda: runtime.vertices.highest_round() > 0, "a vertex")
-        raw = bytearray(next(runtime.vertices.all_from(0)))
+        await until(lambda: runtime.vertices.highest_round(0) > 0, "a vertex")
+        raw = bytearray(next(runtime.vertices.all_from(0, 0)))
         vertex = decode_vertex(bytes(raw), Parameters())
         at = bytes(raw).index(vertex.signature)
         raw[at] ^= 1
@@ -64,35 +65,38 @@ async def test_ancestors_and_ranges_are_answered_from_the_store(tmp_path: Path) 
     async with running(tmp_path, 2) as cluster:
         await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
         runtime, network = cluster.nodes[0]._running, cluster.nodes[1]._running.network
-        raw = next(runtime.vertices.all_from(0))
+        raw = next(runtime.vertices.all_from(0, 0))
         ref = decode_vertex(raw, Parameters()).ref
         unknown = VertexRef(Round(1), AuthorityIndex(0), bytes(32))
-        answer = await network.authorities.request(peer(cluster, 0), links.ANCESTORS, links.encode_refs((unknown, ref)))
+        answer = await network.authorities.request(
+            peer(cluster, 0), links.ANCESTORS, links.encode_refs(EPOCH, (unknown, ref))
+        )
         assert codec.decode(answer, max_bytes=1 << 20) == (raw,)
         with pytest.raises(NotFound):
-            await network.authorities.request(peer(cluster, 0), links.ANCESTORS, links.encode_refs((unknown,)))
-        answer = await network.authorities.request(peer(cluster, 0), links.RANGE, codec.encode(1))
+            await network.authorities.request(peer(cluster, 0), links.ANCESTORS, links.encode_refs(EPOCH, (unknown,)))
+        answer = await network.authorities.request(peer(cluster, 0), links.RANGE, codec.encode((0, 1)))
         found = codec.decode(answer, max_bytes=1 << 20)
         assert isinstance(found, tuple)
         rounds = [decode_vertex(bytes(item), Parameters()).round for item in found if isinstance(item, bytes)]
         assert rounds == sorted(rounds)
         assert rounds[0] == 1
-        for kind, body in ((links.RANGE, b"\xc1"), (links.RANGE, codec.encode(-1)), (links.ANCESTORS, b"\xc0")):
+        for kind, body in ((links.RANGE, b"\xc1"), (links.RANGE, codec.encode((0, -1))), (links.ANCESTORS, b"\xc0")):
             with pytest.raises(Rejection):
                 await network.authorities.request(peer(cluster, 0), kind, body)
 
 
 async def test_references_are_refused_above_their_bound() -> None:
     refs = tuple(VertexRef(Round(1), AuthorityIndex(0), bytes([n]) * 32) for n in range(5))
-    assert links.decode_refs(links.encode_refs(refs), 5) == list(refs)
+    assert links.decode_refs(links.encode_refs(EPOCH, refs), 5) == (EPOCH, list(refs))
     with pytest.raises(Rejection) as caught:
-        links.decode_refs(links.encode_refs(refs), 4)
+        links.decode_refs(links.encode_refs(EPOCH, refs), 4)
     assert caught.value.reason is RejectionReason.TOO_LARGE
 
 
 def test_a_signature_frame_says_what_it_said() -> None:
     signature = ExecutionSignature(Height(7), bytes(32), AuthorityIndex(3), bytes(64))
-    assert links.decode_signature(links.encode_signature(signature), AuthorityIndex(3)) == signature
+    body = links.encode_signature(signature, Epoch(5))
+    assert links.read_signature(body) == (5, signature.height, signature.header_hash, signature.signature)
 
 
 async def test_a_lost_certificate_is_fetched_and_verified(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mpisa.primitives.errors import StoreBusy, StoreDamaged
 from tests.node.cluster import Cluster, key_of, running, until
 
 ALICE = key_of("account 0")
+NOW_MS = 1_800_000_000_000
 VICTIM = 1
 
 
@@ -51,7 +52,7 @@ async def test_a_whole_home_has_no_findings(tmp_path: Path) -> None:
         await run_a_while(cluster)
         with stopped(cluster) as setup:
             assert check(setup) == []
-            assert repair(setup) == []
+            assert repair(setup, NOW_MS) == []
 
 
 async def test_a_running_node_keeps_its_home(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ async def test_a_damaged_ledger_is_executed_again(tmp_path: Path) -> None:
         assert refused.value.hint == "run `mpisa node repair`"
         with stopped(cluster) as setup:
             assert [finding.store for finding in check(setup)] == [LEDGER]
-            (mended,) = repair(setup)
+            (mended,) = repair(setup, NOW_MS)
             assert mended.done == ("set aside as ledger.damaged-1; executed again from the vertices at the next start")
         await cluster.start(VICTIM)
         await cluster.ready(VICTIM)
@@ -87,7 +88,7 @@ async def test_an_authority_that_lost_its_vertices_reads_along_and_signs_nothing
         flip_every_table(cluster.home(VICTIM) / CONSENSUS)
         with stopped(cluster) as setup:
             assert CONSENSUS in [finding.store for finding in check(setup)]
-            mended = {item.store: item.done for item in repair(setup)}
+            mended = {item.store: item.done for item in repair(setup, NOW_MS)}
             assert mended[CONSENSUS] == (
                 "set aside as ledger.damaged-1 and consensus.damaged-1; both come back from the peers; "
                 "this authority sits the epoch out, since it can't know what it signed"
@@ -113,7 +114,7 @@ async def test_damaged_pins_are_salvaged(tmp_path: Path) -> None:
         (pins / "CURRENT").unlink()
         with stopped(cluster) as setup:
             assert [finding.store for finding in check(setup)] == [PINS]
-            (mended,) = repair(setup)
+            (mended,) = repair(setup, NOW_MS)
             assert mended.done.startswith("0 pins kept, 0 unreadable entries dropped")
             assert check(setup) == []
 

@@ -1,0 +1,134 @@
+"""Epochs as this node's stores know them: where each began, and what is kept of it (docs/protocol.md, section 16).
+
+A loss that a repair recorded counts for every epoch that began before it was noticed: in any of those this authority
+may have signed what it doesn't remember. A later one it enters as everybody does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consensus.dag.judging import Era
+from consensus.dag.vertex import decode_vertex
+from consensus.events import ProposalRecord, StoredEpoch
+from consensus.order.checkpoint import decode_cursor
+from consensus.order.epoch import EpochStart, open_epochs, start_behind
+from consensus.succession import Succession
+from mpisa.primitives.errors import NotFound
+from mpisa.primitives.identifiers import Epoch, Round
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consensus.dag.vertex import Vertex
+    from consensus.identity import Identity
+    from consensus.parameters import Parameters
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.epoch_record import EpochRecord
+    from mpisa.node.home import Loss
+
+MAX_RECOVERED_ROUNDS = 2_048
+"""Rounds above the ledger's GC round that an engine is given at its start."""
+
+CLOCK_MARGIN_MS = 600_000
+"""How far our clock may have been behind the others' when a loss was noticed."""
+
+
+class Epochs:
+    """See the module. Reads only; any thread."""
+
+    def __init__(
+        self,
+        store: ChainStore,
+        vertices: ConsensusStore,
+        parameters: Parameters,
+        identity: Identity,
+        loss: Loss | None,
+    ) -> None:
+        self._store = store
+        self._vertices = vertices
+        self._parameters = parameters
+        self._identity = identity
+        self._loss = loss
+
+    @property
+    def next_block(self) -> Epoch:
+        """The epoch in which the block above the latest executed one will be made."""
+        head = self._store.header(self._store.height)
+        return Epoch(head.epoch + 1) if head.closes_epoch else head.epoch
+
+    def record(self, epoch: int) -> EpochRecord:
+        """Its validators. Raises NotFound."""
+        return self._store.epoch(epoch)
+
+    def start_of(self, epoch: Epoch) -> EpochStart:
+        """Where an epoch began. Raises NotFound."""
+        record = self._store.epoch(epoch)
+        return start_behind(self._store.header(record.base), record.committee)
+
+    def cursor_of(self, epoch: Epoch) -> bytes | None:
+        """The cursor of the epoch's last executed block, None before its first."""
+        cursor = self._store.cursor
+        if cursor is not None and decode_cursor(cursor).epoch == epoch:
+            return cursor
+        try:
+            return self._store.epoch(epoch + 1).closing_cursor or None
+        except NotFound:
+            return None
+
+    def lowest_round(self, epoch: Epoch) -> int:
+        """Vertices of the epoch up to this round aren't needed any more."""
+        cursor = self.cursor_of(epoch)
+        return 0 if cursor is None else decode_cursor(cursor).gc_round(self._parameters.gc_depth)
+
+    def stored(self, epoch: Epoch) -> StoredEpoch:
+        """What an engine of the epoch begins with."""
+        start = self.start_of(epoch)
+        proposal = self._vertices.proposal(epoch)
+        try:
+            closing = self._store.header(self._store.epoch(epoch + 1).base)
+        except NotFound:
+            closing = None
+        is_lost = self._loss is not None and start.time_ms <= self._loss.noticed_ms + CLOCK_MARGIN_MS
+        return StoredEpoch(
+            self.cursor_of(epoch),
+            list(self._kept(epoch)),
+            None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1], epoch),
+            closing,
+            self._loss.reason if self._loss is not None and is_lost else None,
+        )
+
+    def _kept(self, epoch: Epoch) -> Iterator[Vertex]:
+        """Verified before they were kept. Where the ledger couldn't be brought near the latest of them, something is
+        missing in between: those far above come again from the peers.
+        """
+        lowest = self.lowest_round(epoch)
+        for raw in self._vertices.all_from(epoch, lowest):
+            vertex = decode_vertex(raw, self._parameters)
+            if vertex.round > lowest + MAX_RECOVERED_ROUNDS:
+                return
+            yield vertex
+
+    def recover(self) -> Succession:
+        """The succession at the latest executed block. Raises StoreDamaged, Rejection."""
+        head = self._store.header(self._store.height)
+        base = self._store.epoch(head.epoch).base
+        epochs = open_epochs(head, base, self._store.certified_height)
+        if len(epochs) > 1 and self.cursor_of(epochs[0]) is None:
+            epochs = epochs[1:]  # its blocks weren't executed here: there is nothing to serve
+        return Succession(
+            self._parameters,
+            head.chain_hash,
+            self._identity,
+            [(self.start_of(epoch), self.stored(epoch)) for epoch in epochs],
+            self._eras_before(epochs[0]),
+        )
+
+    def _eras_before(self, epoch: Epoch) -> dict[Epoch, Era]:
+        """Those of which evidence may still come."""
+        eras = {}
+        for earlier in range(max(0, epoch - self._parameters.evidence_epochs), epoch):
+            record, following = self._store.epoch(earlier), self._store.epoch(earlier + 1)
+            eras[Epoch(earlier)] = Era(record.committee, record.base + 1, following.base)
+        return eras

@@ -1,0 +1,77 @@
+"""The helm: the succession that orders now, and how another takes its place.
+
+Ordering takes one turn after another, an event and all its effects each. Whoever brings the stores further by another
+way (a range of certified commits, a snapshot) does so inside `moved`: no turn is under way meanwhile, and behind it a
+succession recovered from what the stores then hold goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from consensus.dag.committee import Committee
+    from consensus.status import EngineStatus
+    from consensus.succession import Succession
+    from mpisa.node.epochs import Epochs
+    from mpisa.node.inbox import Inbox
+    from mpisa.primitives.identifiers import AuthorityIndex, Epoch
+
+
+class Helm:
+    """See the module. Belongs to the loop."""
+
+    def __init__(self, epochs: Epochs, succession: Succession, inbox: Inbox) -> None:
+        self.succession = succession
+        self.turn = asyncio.Lock()
+        """Held by ordering while it handles an event."""
+
+        self._epochs = epochs
+        self._inbox = inbox
+        self._is_new = True
+
+    def takes_over(self) -> bool:
+        """Whether the succession has to be started first; asked once for each."""
+        is_new, self._is_new = self._is_new, False
+        return is_new
+
+    @asynccontextmanager
+    async def moved(self) -> AsyncIterator[None]:
+        """The stores may be moved on inside. Raises what recovering does; then the earlier succession stays."""
+        async with self.turn:
+            yield
+            self.succession = await asyncio.get_running_loop().run_in_executor(None, self._epochs.recover)
+            self._is_new = True
+        self._inbox.post_payload_waiting()  # wakes ordering, which then starts it
+
+    def status(self) -> EngineStatus:
+        """Of the current epoch."""
+        return self.succession.status()
+
+    @property
+    def epoch(self) -> Epoch:
+        """The current one."""
+        return self.succession.epoch
+
+    @property
+    def committee(self) -> Committee:
+        """The current epoch's."""
+        return self.succession.committee
+
+    @property
+    def committees(self) -> Mapping[Epoch, Committee]:
+        """Those of all open epochs."""
+        return self.succession.committees
+
+    @property
+    def own(self) -> AuthorityIndex | None:
+        """Which authority of the current epoch this node is, None for a follower."""
+        return self.succession.own
+
+    def proposes(self) -> bool:
+        """Whether this node makes vertices now."""
+        return self.own is not None and self.status().sitting_out is None
