@@ -185,7 +185,7 @@ class MapProof:
         siblings = tuple([joined[i : i + 32] for i in range(0, len(joined), 32)])
         leaf = None if fields[3] is None else codec.expect_bytes(fields[3], "leaf", length=64)
         proof = cls(depth, bitmap, siblings, None if leaf is None else (leaf[:32], leaf[32:]))
-        _validate_proof(proof)
+        validate_proof(proof)
         return proof
 
     def to_json(self) -> dict[str, object]:
@@ -211,13 +211,17 @@ class MapProof:
                     raise _bad("expected depth, bitmap, siblings and leaf")
         except (ValueError, TypeError, KeyError):
             raise _bad("expected hex digits in bitmap, siblings and leaf") from None
-        _validate_proof(proof)
+        validate_proof(proof)
         return proof
 
 
 def prove(node: MapNode | None, key: bytes) -> MapProof:
     """The proof of what the map holds under the key, be it an entry or nothing."""
-    path = sha256(key).digest()
+    return prove_path(node, sha256(key).digest())
+
+
+def prove_path(node: MapNode | None, path: bytes) -> MapProof:
+    """The proof of what the map holds on a path, which need not be a key's."""
     depth = 0
     bitmap = 0
     siblings = []
@@ -256,9 +260,16 @@ def verify_absence(root: bytes, key: bytes, proof: MapProof) -> None:
 
 
 def _verify(root: bytes, path: bytes, proof: MapProof) -> None:
-    _validate_proof(proof)
+    validate_proof(proof)
     if len(root) != 32 or root == EMPTY_ROOT:
         raise _bad("the root must be 32 bytes, not all zero")
+    current = proof_root(path, proof)
+    if current != root:
+        raise _bad(f"it leads to the root {current.hex()}, expected {root.hex()}")
+
+
+def proof_root(path: bytes, proof: MapProof) -> bytes:
+    """The root that a well-formed proof leads to from a path, whatever its leaf is."""
     current = EMPTY_ROOT if proof.leaf is None else sha256(_LEAF + proof.leaf[0] + proof.leaf[1]).digest()
     bits = int.from_bytes(path, "big") >> (MAX_DEPTH - proof.depth)
     bitmap = proof.bitmap
@@ -270,11 +281,10 @@ def _verify(root: bytes, path: bytes, proof: MapProof) -> None:
             sibling = proof.siblings[remaining]
         current = sha256(_BRANCH + (sibling + current if bits & 1 else current + sibling)).digest()
         bits >>= 1
-    if current != root:
-        raise _bad(f"it leads to the root {current.hex()}, expected {root.hex()}")
+    return current
 
 
-def _validate_proof(proof: MapProof) -> None:
+def validate_proof(proof: MapProof) -> None:
     """Raises Rejection(BAD_PROOF) for a proof that no map has: depth, bitmap, siblings or leaf misshapen."""
     if not 0 <= proof.depth <= MAX_DEPTH:
         raise _bad(f"expected a depth of 0..{MAX_DEPTH}, got {proof.depth}")
