@@ -1,14 +1,13 @@
 """What one node keeps of the chain, on disk and in memory.
 
-Headers, bodies, receipts, state values, indices and the engine's cursor of one chain block are ONE synced batch;
-whatever happens, the store shows the state after a whole number of chain blocks. The state map lives in memory: it is
-built from the values at start, and the roots of the last RECENT_HEIGHTS stay for proofs (older values come from undo
-entries, kept as long). A height is written once: a different header for it is refused, so that nothing can make this
-node sign twice.
+Headers, bodies, receipts, the state with its map, indices and the engine's cursor of one chain block are ONE synced
+batch; whatever happens, the store shows the state after a whole number of chain blocks. The state and its map are
+`state_map`'s; this module is the rest and the batch. A height is written once: a different header for it is refused, so
+that nothing can make this node sign twice.
 
 Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
-receipts | t hash -> height, index, final | s state key -> value | u height -> undo | o height -> outline | d input CID,
-record key | e epoch -> its record | m cursor, genesis. One writer (the ordering task, through one executor thread), any
+receipts | t hash -> height, index, final | o height -> outline | d input CID, record key | e epoch -> its record | m
+cursor, genesis | s k n p u: the state (state_storage). One writer (the ordering task, through one executor thread), any
 number of readers in the loop.
 """
 
@@ -21,8 +20,9 @@ from consensus.dag.vertex import FIRST_EPOCH
 from mpisa.ledger.validators import read_validators
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
-from mpisa.primitives import codec, merkle
-from mpisa.primitives.errors import InvalidConfig, NotFound, Rejection, StoreDamaged
+from mpisa.node.state_map import RECENT_HEIGHTS, StateMap
+from mpisa.primitives import codec
+from mpisa.primitives.errors import InvalidConfig, NotFound, StoreDamaged
 from mpisa.primitives.header import (
     Certificate,
     Header,
@@ -38,16 +38,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mpisa.node.database import Change
+    from mpisa.node.state_map import StateUpdate
+    from mpisa.node.state_reader import StateChunk
+    from mpisa.primitives import merkle
     from mpisa.primitives.validator_record import ValidatorRecord
 
-RECENT_HEIGHTS = 128
 RECENT_EPOCHS = 16
 """Epoch records kept decoded."""
 
-STORE_VERSION = b"2"
+STORE_VERSION = b"3"
 
 _HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
-_TRANSACTION, _STATE, _UNDO, _OUTLINE, _DERIVED, _META = b"t", b"s", b"u", b"o", b"d", b"m"
+_TRANSACTION, _OUTLINE, _DERIVED, _META = b"t", b"o", b"d", b"m"
 _EPOCH = b"e"
 _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
 _COMPLETE = _META + b"complete"
@@ -83,18 +85,6 @@ class ExecutedBlock:
     next_validators: tuple[ValidatorRecord, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StateUpdate:
-    """The state map with a block's changes, computed and not yet committed."""
-
-    node: merkle.MapNode | None
-
-    @property
-    def root(self) -> bytes:
-        """What the header names as its state root."""
-        return merkle.root_hash(self.node)
-
-
 def _number(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
@@ -104,8 +94,7 @@ class ChainStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._roots: dict[int, merkle.MapNode | None] = {}
-        self._undo: dict[int, dict[bytes, bytes | None]] = {}
+        self._state: StateMap
         self._height = 0
         self._certified = 0
         self._complete = 0
@@ -121,8 +110,11 @@ class ChainStore:
         try:
             store = cls(database)
             found = database.get(_GENESIS)
+            version = database.get(_VERSION)
             if found is None:
                 store._begin(genesis, genesis_state, genesis_hash)
+            elif version != STORE_VERSION:
+                raise store._damage(path, f"its format is {(version or b'').decode(errors='replace')}, not this one's")
             elif found != genesis_hash:
                 raise InvalidConfig(
                     f"{path} holds the chain of genesis {found.hex()}, but genesis.json is {genesis_hash.hex()}",
@@ -135,8 +127,8 @@ class ChainStore:
         return store
 
     def _begin(self, genesis: Header, state: Mapping[bytes, bytes], genesis_hash: bytes) -> None:
-        changes: list[Change] = [(_STATE + key, value) for key, value in state.items()]
-        changes += [
+        batch = StateMap(self._db, -1).preview(state.items()).batch
+        batch += [
             (_HEADER + _number(0), encode_header(genesis)),
             (_HASH + header_hash(genesis), _number(0)),
             (_BODY + _number(0), codec.encode(())),
@@ -145,29 +137,21 @@ class ChainStore:
             (_GENESIS, genesis_hash),
             (_VERSION, STORE_VERSION),
         ]
-        self._db.write(changes, sync=True)
+        self._db.write(batch, sync=True)
 
     def _load(self, path: Path) -> None:
         newest = self._db.range(_HEADER, prefix_end(_HEADER), limit=1, reverse=True)
         if not newest:
             raise self._damage(path, "there is no header")
         self._height = int.from_bytes(newest[0][0][1:], "big")
-        items = self._read_state()
-        root = merkle.build(items)
-        header = self.header(self._height)
-        if merkle.root_hash(root) != header.state_root:
+        self._state = StateMap(self._db, self._height)
+        if self._state.load() != self.header(self._height).state_root:
             raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
-        self._roots[self._height] = root
-        for key, value in self._db.range(_UNDO, prefix_end(_UNDO)):
-            self._undo[int.from_bytes(key[1:], "big")] = _decode_undo(value)
         certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
         self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
         self._complete = int.from_bytes(self._db.get(_COMPLETE) or b"", "big")
         self._lowest = int.from_bytes(self._db.get(_LOWEST) or _number(1), "big")
         self._extend_complete()
-
-    def _read_state(self) -> dict[bytes, bytes]:
-        return {key[1:]: value for key, value in self._db.scan(_STATE)}
 
     @staticmethod
     def _damage(path: Path, what: str) -> StoreDamaged:
@@ -324,46 +308,28 @@ class ChainStore:
         return TransactionPlace(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:12], "big"), raw[12:] == b"\1")
 
     def get(self, key: bytes) -> bytes | None:
-        """A state value after the latest executed chain block (ledger.state.StateView)."""
-        return self._db.get(_STATE + key)
+        """A state value after the latest executed chain block (ledger.state.StateView). Raises StoreDamaged."""
+        return self._state.get(key)
 
     def value_at(self, key: bytes, height: int) -> bytes | None:
         """A state value after a recent chain block. Raises NotFound for a height that is too old or not there."""
-        self._require_recent(height)
-        later = height + 1
-        while (undo := self._undo.get(later)) is not None:  # one beyond our height while a commit is being written
-            if key in undo:
-                return undo[key]
-            later += 1
-        return self.get(key)
+        return self._state.value_at(key, height)
 
     def prove(self, key: bytes, height: int) -> merkle.MapProof:
         """What the state map of a recent height holds under the key. Raises NotFound as value_at."""
-        return merkle.prove(self._map_at(height), key)
+        self._state.require_recent(height)
+        return self._state.prove(key, height, self.header(height).state_root)
 
-    def _map_at(self, height: int) -> merkle.MapNode | None:
-        self._require_recent(height)
-        known = min(known for known in list(self._roots) if known >= height)
-        node = self._roots[known]
-        for later in range(known, height, -1):
-            node = merkle.update(node, self._undo[later].items())
-            self._roots[later - 1] = node
-        return node
-
-    def _require_recent(self, height: int) -> None:
-        oldest = self._height
-        while oldest > 0 and oldest in self._undo:
-            oldest -= 1
-        if not oldest <= height <= self._height:
-            raise NotFound(
-                f"the state at height {height} isn't kept, only from {oldest} to {self._height}",
-                hint=f"ask for a height from {oldest} to {self._height}",
-            )
+    def state_chunk(self, height: int, from_path: bytes, max_bytes: int) -> StateChunk:
+        """What the state map of a recent height holds from a path on, about `max_bytes` of it, and the proof. Raises
+        NotFound as value_at.
+        """
+        self._state.require_recent(height)
+        return self._state.chunk(height, self.header(height).state_root, from_path, max_bytes)
 
     def scan_state(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """State entries under a prefix in key order, behind the key `after`."""
-        start = _STATE + (prefix if after is None else after + b"\0")
-        return [(key[1:], value) for key, value in self._db.range(start, prefix_end(_STATE + prefix), limit=limit)]
+        return self._state.scan(prefix, after, limit)
 
     def derived(self, cid: bytes, limit: int) -> list[bytes]:
         """Keys of records that named this CID as an input (some may have been replaced since)."""
@@ -371,8 +337,8 @@ class ChainStore:
         return [key[len(prefix) :] for key, _ in self._db.range(prefix, prefix_end(prefix), limit=limit)]
 
     def preview(self, changes: Iterable[tuple[bytes, bytes | None]]) -> StateUpdate:
-        """The state map as it would be after these changes; the store stays as it is."""
-        return StateUpdate(merkle.update(self._roots[self._height], changes))
+        """The state after these changes, not yet the store's; the next call makes an uncommitted update void."""
+        return self._state.preview(changes)
 
     def commit(self, block: ExecutedBlock, update: StateUpdate, *, sync: bool = True) -> None:
         """Makes a chain block durable, all of it or nothing. Raises DiskFull, then nothing has changed.
@@ -382,31 +348,20 @@ class ChainStore:
         header = block.header
         assert header.height == self._height + 1, "chain blocks are committed in order"
         assert update.root == header.state_root, "the map given is the one of the header"
-        undo = {key: self.get(key) for key, _ in block.changes}
-        batch = self._batch(block, undo)
-        self._undo[header.height] = undo  # first: a reader of the old height then never sees a new value
-        try:
-            self._db.write(batch, sync=sync)
-        except BaseException:
-            del self._undo[header.height]
-            raise
-        self._roots[header.height] = update.node
+        self._db.write(update.batch + self._batch(block), sync=sync)
+        self._state.publish(update)
         self._remember(header.height, header)
         self._height = header.height
-        self._undo.pop(header.height - RECENT_HEIGHTS, None)
-        self._roots.pop(header.height - RECENT_HEIGHTS, None)
 
-    def _batch(self, block: ExecutedBlock, undo: Mapping[bytes, bytes | None]) -> list[Change]:
+    def _batch(self, block: ExecutedBlock) -> list[Change]:
         header, height = block.header, _number(block.header.height)
-        batch: list[Change] = [(_STATE + key, value) for key, value in block.changes]
-        batch += [(_DERIVED + len(cid).to_bytes(2, "big") + cid + key, b"") for cid, key in block.links]
+        batch: list[Change] = [(_DERIVED + len(cid).to_bytes(2, "big") + cid + key, b"") for cid, key in block.links]
         batch += self._places(block.receipts, header.height)
         batch += [
             (_HEADER + height, encode_header(header)),
             (_HASH + header_hash(header), height),
             (_BODY + height, codec.encode(block.transactions)),
             (_RECEIPTS + height, codec.encode(tuple(receipt.encode_stored() for receipt in block.receipts))),
-            (_UNDO + height, _encode_undo(undo)),
             (_OUTLINE + height, block.outline),
             (_CURSOR, block.cursor),
             (_COMPLETE, _number(self._complete)),
@@ -414,8 +369,6 @@ class ChainStore:
         if block.next_validators is not None:
             record = EpochRecord(Epoch(header.epoch + 1), header.height, block.cursor, block.next_validators)
             batch.append((_EPOCH + _number(record.epoch), record.encode()))
-        if header.height > RECENT_HEIGHTS:
-            batch.append((_UNDO + _number(header.height - RECENT_HEIGHTS), None))
         return batch
 
     def _places(self, receipts: Sequence[Receipt], height: int) -> list[Change]:
@@ -469,22 +422,3 @@ class ChainStore:
     def close(self) -> None:
         """Harmless when closed already."""
         self._db.close()
-
-
-def _encode_undo(undo: Mapping[bytes, bytes | None]) -> bytes:
-    return codec.encode(tuple((key, value) for key, value in undo.items()))
-
-
-def _decode_undo(raw: bytes) -> dict[bytes, bytes | None]:
-    try:
-        undo: dict[bytes, bytes | None] = {}
-        for item in codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "undo"):
-            key, value = codec.expect_tuple(item, "undo entry", length=2)
-            undo[codec.expect_bytes(key, "undo key")] = (
-                None if value is None else codec.expect_bytes(value, "undo value")
-            )
-    except Rejection as rejection:
-        raise StoreDamaged(
-            f"an undo entry is damaged: {rejection}", hint="remove the ledger and sync again"
-        ) from rejection
-    return undo

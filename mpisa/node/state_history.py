@@ -126,6 +126,7 @@ class History:
 
     def keep(self, height: int, undo: Undo) -> None:
         """Show a record to readers: before its block is written, so that they never see a new value as an old one."""
+        self.forget(height)
         self._undos[height] = undo
         self._bytes += len(undo.raw)
         while self._bytes > self._max_bytes and len(self._undos) > 1:

@@ -6,8 +6,9 @@ large the state is, and no keys; and a value is never handed out that the root d
 
 A chain block is previewed, written and published. The preview computes the root, the undo record and every change for
 the database; the caller writes them together with the rest of the block in one batch; `publish` moves on. Until then
-readers see the state before: whatever the preview replaced in memory is in its undo record, which is shown first. One
-writer thread; readers in any.
+readers see the state before: whatever the preview replaced in memory is in its undo record, which is shown first. That
+stays so after a write that failed, for a full disk may have kept the batch and show it once it is opened again; the
+same block then comes again. One writer thread; readers in any.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mpisa.node.database import Change
+    from mpisa.node.state_reader import StateChunk
     from mpisa.node.state_storage import StateStorage
     from mpisa.primitives.merkle import MapProof
-    from mpisa.primitives.merkle_range import RangeProof
 
 RECENT_HEIGHTS = 128
 """How far back the state can be read and proved."""
@@ -91,7 +92,8 @@ class StateMap:
         self._buckets: ByteCache[int] = ByteCache(bucket_bytes)
         self._values: ByteCache[bytes] = ByteCache(value_bytes)
         self._lock = threading.Lock()  # of both caches, and of the moment when a block is published
-        self._pending: StateUpdate | None = None
+        self._pending: StateUpdate | None = None  # shown to no reader: what it replaced is
+        self._is_applied = False  # whether the crown shows the pending update
         self._history = History(storage)
         self._reader = StateReader(storage, self._crown, self._history, lambda: self._history.newest(self._height))
 
@@ -183,7 +185,7 @@ class StateMap:
 
         The update that it gave before, if it wasn't published, is void.
         """
-        self.withdraw()
+        self._withdraw()
         wanted = dict(changes)
         ordered = sorted([(key_path(key), key, value) for key, value in wanted.items()])
         below = Below({}, {})
@@ -200,21 +202,21 @@ class StateMap:
         batch += [(slot_key(slot), pack_node(node) if node[0] else None) for slot, node in slots]
         batch += _page_changes(below)
         batch.append((undo_key(height), undo.raw))
-        if height > RECENT_HEIGHTS:
+        if height >= RECENT_HEIGHTS:
             batch.append((undo_key(height - RECENT_HEIGHTS), None))
         update = StateUpdate(height, batch, wanted, below, undo)
         self._history.keep(height, undo)
         self._pending = update  # from here on readers look at the undo record first
+        self._is_applied = True
         update.journal += self._crown.replace(slots)
         update.root = self._crown.root[1]
         return update
 
-    def withdraw(self) -> None:
-        """Forget a preview that wasn't published."""
-        if self._pending is not None:
+    def _withdraw(self) -> None:
+        """Undo in memory what was previewed and not published. Its record stays: the disk may have the batch."""
+        if self._pending is not None and self._is_applied:
             self._crown.restore(self._pending.journal)
-            self._history.forget(self._pending.height)
-            self._pending = None
+            self._is_applied = False
 
     def publish(self, update: StateUpdate) -> None:
         """Make an update, whose batch is written now, what readers see."""
@@ -231,7 +233,7 @@ class StateMap:
                 else:
                     self._values.put(key, value)
             self._height = update.height
-            self._pending = None
+            self._pending, self._is_applied = None, False
         self._history.forget(update.height - RECENT_HEIGHTS)
 
     def value_at(self, key: bytes, height: int) -> bytes | None:
@@ -249,9 +251,7 @@ class StateMap:
         self.require_recent(height)
         return self._reader.prove(key_path(key), height, root)
 
-    def chunk(
-        self, height: int, root: bytes, first: bytes, max_bytes: int
-    ) -> tuple[list[tuple[bytes, bytes]], bytes, RangeProof]:
+    def chunk(self, height: int, root: bytes, first: bytes, max_bytes: int) -> StateChunk:
         """As StateReader.chunk, of a recent height."""
         self.require_recent(height)
         return self._reader.chunk(height, root, first, max_bytes)

@@ -8,11 +8,13 @@ a torn moment, which those same checks find, and then it looks again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from mpisa.node.state_storage import (
     CROWN_BITS,
+    LAST_PATH,
     TOP_BITS,
     entries_between,
     map_damage,
@@ -20,7 +22,7 @@ from mpisa.node.state_storage import (
     paths_below,
     unpack_entry,
 )
-from mpisa.primitives.errors import StoreDamaged
+from mpisa.primitives.errors import Rejection, StoreDamaged
 from mpisa.primitives.merkle import EMPTY_ROOT, MapProof, proof_root
 from mpisa.primitives.merkle_bucket import (
     PAGE_BITS,
@@ -31,7 +33,7 @@ from mpisa.primitives.merkle_bucket import (
     page_node,
 )
 from mpisa.primitives.merkle_crown import BRANCH, DIVIDED, EMPTY, LEAF, Crown, Node, crown_of, slot_of
-from mpisa.primitives.merkle_range import RangeProof, range_proof
+from mpisa.primitives.merkle_range import RangeProof, range_proof, verify_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,20 @@ MAX_SMALL_CROWNS = 64
 """Halves of the crown at old heights that are kept, about 60 kB each."""
 TRIES = 4
 LOW_BITS = CROWN_BITS - TOP_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class StateChunk:
+    """All that a map holds from the path asked for to `last`, (key, value) in the order of paths, and its proof."""
+
+    entries: tuple[tuple[bytes, bytes], ...]
+    last: bytes
+    proof: RangeProof
+
+    @property
+    def next_path(self) -> bytes | None:
+        """Where the next chunk begins; None behind the last one."""
+        return None if self.last == LAST_PATH else (int.from_bytes(self.last, "big") + 1).to_bytes(32, "big")
 
 
 class Rows(Protocol):
@@ -85,14 +101,19 @@ class StateReader:
             self._crowns = {}
         raise map_damage(f"a proof at height {height} doesn't lead to its header's state root")
 
-    def chunk(
-        self, height: int, root: bytes, first: bytes, max_bytes: int
-    ) -> tuple[list[tuple[bytes, bytes]], bytes, RangeProof]:
-        """Entries (key, value) in the order of paths from `first`, the last path they reach to, and their proof.
+    def chunk(self, height: int, root: bytes, first: bytes, max_bytes: int) -> StateChunk:
+        """About `max_bytes` of entries from path `first` on. Raises NotFound, StoreDamaged."""
+        for _ in range(TRIES):
+            chunk = self._chunk(height, root, first, max_bytes)
+            try:
+                verify_range(root, first, chunk.last, chunk.entries, chunk.proof)
+            except Rejection:
+                continue
+            return chunk
+        raise map_damage(f"a range from path {first.hex()} at height {height} isn't what its root names")
 
-        About `max_bytes` of entries, one at least if there is one. Raises NotFound, StoreDamaged.
-        """
-        found, last = self._entries_at(height, first, b"\xff" * 32, max_bytes)
+    def _chunk(self, height: int, root: bytes, first: bytes, max_bytes: int) -> StateChunk:
+        found, last = self._entries_at(height, first, LAST_PATH, max_bytes)
         size = 0
         for number, (path, entry) in enumerate(found):
             size += len(entry)
@@ -100,7 +121,7 @@ class StateReader:
                 found, last = found[: number + 1], path
                 break
         proof = range_proof(self.prove(first, height, root), self.prove(last, height, root), first, last)
-        return [unpack_entry(entry) for _, entry in found], last, proof
+        return StateChunk(tuple([unpack_entry(entry) for _, entry in found]), last, proof)
 
     def _heights_above(self, height: int) -> range:
         """Heights whose records turn today's bytes into those of `height`, newest first."""

@@ -9,11 +9,14 @@ import pytest
 
 from mpisa.node.chain_store import RECENT_HEIGHTS, ChainStore, ExecutedBlock, TransactionPlace
 from mpisa.node.database import Database
+from mpisa.node.state_storage import CROWN_BITS, pack_entry, pack_node, slot_key
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import sha256
 from mpisa.primitives.errors import DiskFull, NotFound, RejectionReason, StoreDamaged
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Certificate, Header, header_hash
+from mpisa.primitives.merkle import key_path
+from mpisa.primitives.merkle_crown import LEAF, slot_of
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from tests.node.cluster import key_of, make_genesis, validator_keys
 
@@ -119,7 +122,7 @@ def test_states_are_kept_up_to_the_bound_and_no_longer(store: ChainStore) -> Non
         with pytest.raises(NotFound, match=f"the state at height {height} isn't kept, only from {oldest}"):
             store.value_at(b"k", height)
     assert len(store._headers) <= RECENT_HEIGHTS
-    assert len(store._undo) == len(store._roots) - 1 == RECENT_HEIGHTS
+    assert len(store._db.range(b"u", b"v")) == RECENT_HEIGHTS
 
 
 def test_the_first_final_outcome_stays(store: ChainStore) -> None:
@@ -178,15 +181,40 @@ def test_a_full_disk_changes_nothing(store: ChainStore) -> None:
     assert store.value_at(b"k", 1) == b"v"
 
 
-def test_a_state_that_lacks_its_root_is_refused(tmp_path: Path) -> None:
+def test_a_map_that_lacks_its_root_is_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     commit(store, (b"k", b"v"))
     store.close()
-    database = Database(tmp_path, "chain store")
-    database.write([(b"sk", b"w")], sync=True)
-    database.close()
+    change_stored(tmp_path, slot_key(slot_of(key_path(b"k"), 0, CROWN_BITS)), pack_node((LEAF, bytes(32))))
     with pytest.raises(StoreDamaged, match="the state doesn't have the root of the header at height 1"):
         open_store(tmp_path)
+
+
+def test_a_value_that_the_map_does_not_bind_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, (b"k", b"v"), (b"other", b"x"))
+    store.close()
+    change_stored(tmp_path, b"s" + key_path(b"k"), pack_entry(b"k", b"w"))
+    store = open_store(tmp_path)
+    assert store.get(b"other") == b"x"
+    for read in (lambda: store.get(b"k"), lambda: store.prove(b"k", 1), lambda: store.state_chunk(1, bytes(32), 1000)):
+        with pytest.raises(StoreDamaged, match="the state map is damaged") as damage:
+            read()
+        assert damage.value.hint == "run `mpisa node repair`"
+    store.close()
+
+
+def test_a_store_of_another_format_is_left_to_repair(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    change_stored(tmp_path, b"mversion", b"1")
+    with pytest.raises(StoreDamaged, match="its format is 1, not this one's"):
+        open_store(tmp_path)
+
+
+def change_stored(path: Path, key: bytes, value: bytes) -> None:
+    database = Database(path, "chain store")
+    database.write([(key, value)], sync=True)
+    database.close()
 
 
 def test_ranges_are_bounded_by_count_and_bytes(tmp_path: Path) -> None:
