@@ -1,10 +1,9 @@
-"""The chain: head, blocks, headers, state, proofs, transactions, accounts."""
+"""The chain: head, blocks, headers, state, proofs, accounts."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from mpisa.api import convert
@@ -20,24 +19,12 @@ from mpisa.api.routing import (
     read_height,
     read_hex,
     read_int,
-    read_json,
     read_limit,
 )
-from mpisa.node.views import WaitFor
-from mpisa.primitives.errors import UsageError
 from mpisa.primitives.identifiers import parse_address
-from mpisa.primitives.transaction import MAX_TRANSACTION_BYTES
 from mpisa.sdk import models
 
-DEFAULT_WAIT_S: Final = 30.0
-MAX_WAIT_S: Final = 300.0
 HASH_BYTES: Final = 32
-
-
-class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A signed transaction, in hex."""
-
-    transaction: str
 
 
 async def head(context: Context, request: web.Request) -> Answer:
@@ -96,51 +83,11 @@ async def proof(context: Context, request: web.Request) -> Answer:
     return convert.state_proof(context.node.chain.prove(key, read_height(request)))
 
 
-async def submit(context: Context, request: web.Request) -> Answer:
-    wait, timeout_s = _read_wait(request)
-    body: Submission = await read_json(request, Submission)
-    raw = read_hex(body.transaction, "transaction", max_length=MAX_TRANSACTION_BYTES)
-    return convert.transaction(await context.node.submit(raw, wait, timeout_s))
-
-
-async def transaction(context: Context, request: web.Request) -> Answer:
-    found = read_hex(request.match_info["hash"], "hash", length=HASH_BYTES)
-    return convert.transaction(context.node.transaction(found))
-
-
 async def account(context: Context, request: web.Request) -> Answer:
     return convert.account(context.node.chain.account(parse_address(request.match_info["address"])))
 
 
-def _read_wait(request: web.Request) -> tuple[WaitFor, float]:
-    text = request.query.get("wait", WaitFor.ACCEPTED.value)
-    try:
-        wait = WaitFor(text)
-    except ValueError:
-        known = ", ".join(item.value for item in WaitFor)
-        raise UsageError(f"wait: expected one of {known}, got {text[:40]!r}") from None
-    number = request.query.get("timeout", str(DEFAULT_WAIT_S))
-    try:
-        timeout_s = float(number)
-    except ValueError:
-        timeout_s = 0.0
-    if not 0 < timeout_s <= MAX_WAIT_S:
-        raise UsageError(f"timeout: expected seconds above 0, at most {MAX_WAIT_S:g}, got {number[:40]!r}")
-    return wait, timeout_s
-
-
 _FROM: Final = Query("from", {"type": "integer", "minimum": 0, "maximum": MAX_HEIGHT}, "The first height; 0.")
-_WAIT: Final = Query(
-    "wait", {"type": "string", "enum": [item.value for item in WaitFor]}, "How long to wait; accepted."
-)
-_TIMEOUT: Final = Query(
-    "timeout", {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_WAIT_S}, f"In seconds; {DEFAULT_WAIT_S:g}."
-)
-_SUBMIT: Final = (
-    "Idempotent by the transaction's hash: sending the same bytes again answers with what became of them, so no "
-    "Idempotency-Key is needed, and one that is sent is ignored. A transaction that was ordered but rejected is "
-    "answered with 200, status rejected and its receipt; one refused at the door with a problem detail."
-)
 
 ROUTES = (
     Route("GET", "/v1/chain/head", head, "The newest certified chain block", "chain", models.ChainHead),
@@ -209,28 +156,6 @@ ROUTES = (
         models.StateProof,
         query=(HEIGHT,),
         errors=(404, 503),
-    ),
-    Route(
-        "POST",
-        "/v1/transactions",
-        submit,
-        "Hand in a signed transaction and wait",
-        "chain",
-        models.Transaction,
-        description=_SUBMIT,
-        query=(_WAIT, _TIMEOUT),
-        body=Submission,
-        consumes=("application/json",),
-        errors=(409, 413, 422, 503, 504),
-    ),
-    Route(
-        "GET",
-        "/v1/transactions/{hash}",
-        transaction,
-        "Where a transaction is",
-        "chain",
-        models.Transaction,
-        errors=(404,),
     ),
     Route(
         "GET",

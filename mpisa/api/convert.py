@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpisa.api.problems import problem_of
 from mpisa.primitives.account import NameEntry
 from mpisa.primitives.header import encode_header
 from mpisa.primitives.identifiers import ArtefactName, format_address
@@ -126,6 +127,17 @@ def transaction(found: views.TransactionStatus) -> models.Transaction:
         index=found.index,
         receipt=None if found.receipt is None else receipt(found.receipt),
         raw=None if found.raw is None else found.raw.hex(),
+    )
+
+
+def stream_answer(found: views.StreamAnswer) -> models.StreamAnswer:
+    """What became of some of a stream's transactions."""
+    return models.StreamAnswer(
+        transactions=found.transactions,
+        status=None if found.status is None else found.status.value,
+        height=found.height,
+        receipt=None if found.receipt is None else receipt(found.receipt),
+        problem=None if found.error is None else problem_of(found.error),
     )
 
 

@@ -94,7 +94,8 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 def _responses(route: Route, named: dict[int, Any]) -> dict[str, Any]:
     schema = {"type": "object"} if route.answer is None else named[id(route.answer)]
-    content = {kind: {"schema": schema if kind == "application/json" else {}} for kind in route.produces}
+    typed = route.answer is not None
+    content = {kind: {"schema": schema if typed or kind == "application/json" else {}} for kind in route.produces}
     success: dict[str, Any] = {"description": route.summary}
     if content:
         success["content"] = content

@@ -40,8 +40,22 @@ class NotAcceptable(UsageError):
 
 def problem_response(error: MpisaError, request_id: str) -> web.Response:
     """The problem detail of an error of ours."""
+    problem = problem_of(error, request_id)
+    status = problem.status
+    response = web.Response(status=status, body=msgspec.json.encode(problem), content_type=CONTENT_TYPE)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if status in _RETRYABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.allowed
+    return response
+
+
+def problem_of(error: MpisaError, request_id: str | None = None) -> Problem:
+    """The same as a record, for an answer that holds several."""
     status = _status(error)
-    problem = Problem(
+    return Problem(
         type=f"urn:mpisa:problem:{error.code}",
         title=HTTPStatus(status).phrase,
         status=status,
@@ -51,14 +65,6 @@ def problem_response(error: MpisaError, request_id: str) -> web.Response:
         reason=error.reason.value if isinstance(error, Rejection) else None,
         request_id=request_id,
     )
-    response = web.Response(status=status, body=msgspec.json.encode(problem), content_type=CONTENT_TYPE)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if status in _RETRYABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(error, WrongMethod):
-        response.headers["Allow"] = error.allowed
-    return response
 
 
 def error_of_http(error: web.HTTPException, request: web.Request) -> MpisaError:

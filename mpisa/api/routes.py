@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from mpisa.api import artefact_routes, blob_routes, chain_routes, event_routes, node_routes
+from mpisa.api import artefact_routes, blob_routes, chain_routes, event_routes, node_routes, transaction_routes
 from mpisa.api.openapi import describe
 from mpisa.api.routing import Answer, Context, Route
 
@@ -18,6 +18,7 @@ ROUTES: tuple[Route, ...] = (
     *node_routes.ROUTES,
     Route("GET", "/openapi.json", openapi, "This description", "node"),
     *chain_routes.ROUTES,
+    *transaction_routes.ROUTES,
     *artefact_routes.ROUTES,
     *blob_routes.ROUTES,
     *event_routes.ROUTES,

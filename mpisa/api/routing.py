@@ -121,13 +121,13 @@ def read_hex(text: str, name: str, *, length: int | None = None, max_length: int
     return bytes.fromhex(plain)
 
 
-async def read_json(request: web.Request, kind: type[Any]) -> Any:
+async def read_json(request: web.Request, kind: type[Any], max_bytes: int = MAX_JSON_BODY_BYTES) -> Any:
     """A small JSON body of a known shape. Raises Rejection(TOO_LARGE) and UsageError."""
     data = bytearray()
     async for chunk in request.content.iter_any():
         data += chunk
-        if len(data) > MAX_JSON_BODY_BYTES:
-            raise Rejection(RejectionReason.TOO_LARGE, f"body: expected at most {MAX_JSON_BODY_BYTES} bytes")
+        if len(data) > max_bytes:
+            raise Rejection(RejectionReason.TOO_LARGE, f"body: expected at most {max_bytes} bytes")
     try:
         return msgspec.json.decode(bytes(data), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

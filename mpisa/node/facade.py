@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mpisa.config import NodeConfig
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
         Retrieved,
         StateProof,
         StatView,
+        StreamAnswer,
         TransactionStatus,
         WaitFor,
     )
     from mpisa.primitives.cid import Cid
+    from mpisa.primitives.errors import MpisaError
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
@@ -102,6 +105,19 @@ class Events(Protocol):
     def subscribe(self) -> AsyncIterator[Event]: ...
 
 
+class TransactionStream(Protocol):
+    """Transactions of one client, answered as they get on; see mpisa.node.flow."""
+
+    async def offer(self, raw: bytes) -> None:
+        """The next one; waits while too many are unanswered."""
+        ...
+
+    def finish(self) -> None: ...
+    async def answers(self, patience_s: float) -> list[StreamAnswer] | None:
+        """What happened since the last call; None at the end."""
+        ...
+
+
 class NodeFacade(Protocol):
     """A running node."""
 
@@ -132,6 +148,16 @@ class NodeFacade(Protocol):
 
         A transaction that was ordered but failed comes back with status rejected and its receipt.
         """
+        ...
+
+    async def submit_many(
+        self, raws: Sequence[bytes], wait: WaitFor | str = "accepted", timeout_s: float = 30.0
+    ) -> list[TransactionStatus | MpisaError]:
+        """What `submit` would return or raise for each, in their order."""
+        ...
+
+    def open_stream(self, wait: WaitFor | str) -> AbstractContextManager[TransactionStream]:
+        """A stream of transactions, closed on leaving. NotReady when too many are open."""
         ...
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:

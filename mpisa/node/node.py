@@ -26,12 +26,14 @@ from mpisa.node.views import EventKind, WaitFor
 from mpisa.primitives.errors import MpisaError, NotReady, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from mpisa.config import NodeConfig
     from mpisa.network.ports import BlockSource, GossipSubscription, Network, NetworkConfig, PeerInfo
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
+    from mpisa.node.flow import Flow
     from mpisa.node.views import NodeStatus, PeerView, TransactionStatus
     from mpisa.primitives.identifiers import Address
 
@@ -163,6 +165,7 @@ class Node:
         runtime.serving.attach()
         runtime.standing.attach()
         runtime.forwarding.attach()
+        runtime.submissions.relay = lambda: None if runtime.helm.proposes() else runtime.forwarding.forward
         runtime.network.set_peer_observer(self._observe_peer)
 
     def _observe_peer(self, info: PeerInfo) -> None:
@@ -255,18 +258,19 @@ class Node:
         """Validate, pool, and wait. Raises Rejection, TimedOut (which says what is known), NotReady, DiskFull,
         and Unreachable where this node makes no vertices and no authority took it.
         """
-        try:
-            until = WaitFor(wait)
-        except ValueError:
-            known = ", ".join(item.value for item in WaitFor)
-            raise UsageError(f"wait: expected one of {known}, got {wait!r}") from None
-        if not 0 < timeout_s <= MAX_WAIT_S:
-            raise UsageError(f"timeout: expected more than 0 and at most {MAX_WAIT_S:g} seconds, got {timeout_s:g}")
-        runtime = self._running
-        if not runtime.helm.proposes():
-            runtime.submissions.accept(raw)
-            await runtime.forwarding.forward(raw)
-        return await runtime.submissions.submit(raw, until, timeout_s)
+        until = _read_wait(wait, timeout_s)
+        return await self._running.submissions.submit(raw, until, timeout_s)
+
+    async def submit_many(
+        self, raws: Sequence[bytes], wait: WaitFor | str = WaitFor.ACCEPTED, timeout_s: float = 30.0
+    ) -> list[TransactionStatus | MpisaError]:
+        """The same for several: what `submit` would return or raise for each, in their order."""
+        until = _read_wait(wait, timeout_s)
+        return await self._running.submissions.submit_many(list(raws), until, timeout_s)
+
+    def open_stream(self, wait: WaitFor | str) -> AbstractContextManager[Flow]:
+        """A stream of transactions, closed on leaving. Raises NotReady when too many are open."""
+        return self._running.submissions.flow(_read_wait(wait, MAX_WAIT_S))
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         """From the chain or from this node's pool. Raises NotFound."""
@@ -275,6 +279,16 @@ class Node:
     def pending_nonce(self, address: Address) -> int:
         """The next nonce to sign, counting what waits here."""
         return self._running.submissions.pending_nonce(address)
+
+
+def _read_wait(wait: WaitFor | str, timeout_s: float) -> WaitFor:
+    if not 0 < timeout_s <= MAX_WAIT_S:
+        raise UsageError(f"timeout: expected more than 0 and at most {MAX_WAIT_S:g} seconds, got {timeout_s:g}")
+    try:
+        return WaitFor(wait)
+    except ValueError:
+        known = ", ".join(item.value for item in WaitFor)
+        raise UsageError(f"wait: expected one of {known}, got {wait!r}") from None
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,24 +1,26 @@
 """Transactions from submission to certificate, as one node sees them.
 
-`submit` validates, pools, and waits as long as it was asked to. It answers `accepted` only for what would be valid
+Handing in validates, pools, and waits as long as it was asked to. It answers `accepted` only for what would be valid
 now, and takes nothing while the chain is halted, certification lags too far behind ordering, or the disk is full. A
-hash that was executed before is answered from the chain. Waiting is bounded by MAX_WAITERS and by the caller's
-timeout.
+hash that was executed before is answered from the chain. A node that makes no vertices passes what it takes on to one
+that does. Waiting is `waiting`'s, batches and streams are `flow`'s.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpisa.ledger.payload import ITEM_OVERHEAD, LIST_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, decode_payload, encode_payload
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.submission import validate_for_submission
+from mpisa.node.flow import Batch, Flow
 from mpisa.node.mempool import Mempool, PooledTransaction
 from mpisa.node.stages import Stage, Stages
 from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
+from mpisa.node.waiting import Waiting
 from mpisa.primitives.account import Account
 from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.identifiers import Address
@@ -27,15 +29,12 @@ from mpisa.primitives.state_keys import ACCOUNT_SPACE, account_key
 from mpisa.primitives.transaction import decode_transaction, raw_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpisa.node.chain_store import ChainStore, ExecutedBlock
     from mpisa.node.clock import Clock
     from mpisa.node.execution import SignatureCache
     from mpisa.node.mempool import Dropped
+    from mpisa.node.waiting import Entry, Listener
     from mpisa.primitives.transaction import SignedTransaction
-
-MAX_WAITERS = 20_000
 
 
 @dataclass(slots=True)
@@ -49,10 +48,11 @@ class Counters:
     transactions_dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    until: WaitFor
-    future: asyncio.Future[TransactionStatus]
+MAX_FLOWS = 64
+"""Streams open at once."""
+
+Relay = Callable[[bytes], Awaitable[None]]
+"""Passes a raw transaction on. Raises Rejection, or Unreachable when nobody took it."""
 
 
 class Submissions:
@@ -77,9 +77,9 @@ class Submissions:
         self._nonce_gap = nonce_gap
         self._on_waiting = on_waiting
         self._stages = stages or Stages()
-        self._waiters: dict[bytes, list[_Waiter]] = {}
-        self._waiter_count = 0
-        self._to_certify: defaultdict[int, list[tuple[TransactionStatus, _Waiter]]] = defaultdict(list)
+        self._waiting = Waiting()
+        self._flows = 0
+        self.relay: Callable[[], Relay | None] = lambda: None
         self._stopped: MpisaError | None = NotReady("the node is starting", hint="wait until it is ready")
         self._withheld = False
         self.counters = Counters()
@@ -109,21 +109,58 @@ class Submissions:
             )
         return None
 
-    async def submit(self, raw: bytes, wait: WaitFor, timeout_s: float) -> TransactionStatus:
+    async def submit(self, raw: bytes, until: WaitFor, timeout_s: float) -> TransactionStatus:
         """See Node.submit."""
-        transaction_hash = self.accept(raw)
-        status = self._reached(transaction_hash, wait)
-        if status is not None:
-            return status
-        waiter = _Waiter(wait, asyncio.get_running_loop().create_future())
-        self._wait_for(transaction_hash, waiter)
+        (result,) = await self.submit_many([raw], until, timeout_s)
+        if isinstance(result, MpisaError):
+            raise result
+        return result
+
+    async def submit_many(
+        self, raws: list[bytes], until: WaitFor, timeout_s: float
+    ) -> list[TransactionStatus | MpisaError]:
+        """See Node.submit_many."""
+        batch = Batch(self, len(raws), until)
+        await batch.run(raws, timeout_s)
+        return [
+            self._timed_out(name, until, timeout_s) if result is None else result
+            for name, result in zip(batch.hashes, batch.results, strict=True)
+        ]
+
+    @contextmanager
+    def flow(self, until: WaitFor) -> Iterator[Flow]:
+        """See Node.open_stream."""
+        if self._flows >= MAX_FLOWS:
+            raise NotReady(f"{MAX_FLOWS} streams of transactions are open already", hint="try again later")
+        found = Flow(self, until)
+        self._flows += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                return await waiter.future
-        except TimeoutError:
-            raise self._timed_out(transaction_hash, wait, timeout_s) from None
+            yield found
         finally:
-            self._forget(transaction_hash, waiter)
+            self._flows -= 1
+            found.close()
+
+    async def hand_in(
+        self, raw: bytes, until: WaitFor, listener: Listener, token: int
+    ) -> tuple[TransactionStatus, Entry | None]:
+        """flow.Desk.hand_in."""
+        transaction_hash = self.accept(raw)
+        relay = self.relay()
+        if relay is not None:
+            await relay(raw)
+        if transaction_hash in self._pool:
+            status = TransactionStatus(transaction_hash, TransactionState.ACCEPTED, raw=raw)
+            if until is WaitFor.ACCEPTED:
+                return status, None
+            return status, self._waiting.add(transaction_hash, until, listener, token, None)
+        status = self.status(transaction_hash)
+        if until is not WaitFor.CERTIFIED or status.height is None or status.height <= self._store.certified_height:
+            return status, None
+        return status, self._waiting.add(transaction_hash, until, listener, token, status)
+
+    def forget(self, entry: Entry) -> None:
+        """flow.Desk.forget."""
+        self._waiting.forget(entry)
 
     def accept(self, raw: bytes) -> bytes:
         """Validates a raw transaction into the pool; its hash. Raises Rejection, or why nothing is taken now."""
@@ -193,35 +230,6 @@ class Submissions:
             state = TransactionState.ORDERED
         return TransactionStatus(transaction_hash, state, place.height, place.index, receipt, raw)
 
-    def _reached(self, transaction_hash: bytes, wait: WaitFor) -> TransactionStatus | None:
-        if wait is WaitFor.ACCEPTED or transaction_hash not in self._pool:
-            status = self.status(transaction_hash)
-            certified = status.height is not None and status.height <= self._store.certified_height
-            if wait is not WaitFor.CERTIFIED or certified:
-                return status
-        return None
-
-    def _wait_for(self, transaction_hash: bytes, waiter: _Waiter) -> None:
-        if self._waiter_count >= MAX_WAITERS:
-            raise NotReady(
-                f"transaction {transaction_hash.hex()} is accepted, but {MAX_WAITERS} others are waited for already",
-                hint="look it up later by its hash",
-            )
-        self._waiter_count += 1
-        place = self._store.place(transaction_hash)
-        if place is not None and transaction_hash not in self._pool:
-            self._to_certify[place.height].append((self.status(transaction_hash), waiter))
-        else:
-            self._waiters.setdefault(transaction_hash, []).append(waiter)
-
-    def _forget(self, transaction_hash: bytes, waiter: _Waiter) -> None:
-        self._waiter_count -= 1
-        waiters = self._waiters.get(transaction_hash)
-        if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
-            if not waiters:
-                del self._waiters[transaction_hash]
-
     def _timed_out(self, transaction_hash: bytes, wait: WaitFor, timeout_s: float) -> TimedOut:
         try:
             known = self.status(transaction_hash)
@@ -249,11 +257,10 @@ class Submissions:
         if self._pool.has_waiting and not waiting:  # another node's transaction filled a gap here
             self._on_waiting()
         for index, (transaction_hash, receipt) in enumerate(zip(hashes, block.receipts, strict=True)):
-            waiters = self._waiters.pop(transaction_hash, ())
-            if waiters:
+            if self._waiting.is_waited_for(transaction_hash):
                 rejected = receipt.status is ReceiptStatus.REJECTED
                 state = TransactionState.REJECTED if rejected else TransactionState.ORDERED
-                self._ordered(TransactionStatus(transaction_hash, state, block.header.height, index, receipt), waiters)
+                self._waiting.ordered(TransactionStatus(transaction_hash, state, block.header.height, index, receipt))
         self.dropped(dropped)
 
     def _changed_nonces(self, block: ExecutedBlock) -> list[tuple[Address, int]]:
@@ -265,34 +272,18 @@ class Submissions:
                     changed.append((address, Account.decode(address, value).nonce))
         return changed
 
-    def _ordered(self, status: TransactionStatus, waiters: list[_Waiter]) -> None:
-        assert status.height is not None
-        for waiter in waiters:
-            if waiter.until is WaitFor.CERTIFIED:
-                self._to_certify[status.height].append((status, waiter))
-            elif not waiter.future.done():
-                waiter.future.set_result(status)
-
     def certified(self, height: int) -> None:
         """Everything up to this height is certified: who waited for that hears of it."""
         if self._withheld and self.lag() <= self._lag:
             self._withheld = False
             self._on_waiting()
-        for reached in [number for number in self._to_certify if number <= height]:
-            for status, waiter in self._to_certify.pop(reached):
-                if waiter.future.done():
-                    continue
-                if status.status is TransactionState.ORDERED:
-                    status = replace(status, status=TransactionState.CERTIFIED)
-                waiter.future.set_result(status)
+        self._waiting.certified(height)
 
     def dropped(self, dropped: list[Dropped]) -> None:
         """Transactions that left the pool unexecuted: who waited gets the reason."""
         for transaction_hash, reason in dropped:
             self.counters.transactions_dropped += 1
-            for waiter in self._waiters.pop(transaction_hash, ()):
-                if not waiter.future.done():
-                    waiter.future.set_exception(reason)
+            self._waiting.failed(transaction_hash, reason)
 
     def take_payload(self, round_number: int, max_bytes: int) -> bytes:
         """Transactions for our next vertex, empty when none wait or certification lags."""
@@ -321,8 +312,4 @@ class Submissions:
     def close(self) -> None:
         """The node stops: who still waits is told."""
         self.stop_intake(NotReady("the node is stopping"))
-        pending = [waiter for waiters in self._waiters.values() for waiter in waiters]
-        pending += [waiter for waiters in self._to_certify.values() for _, waiter in waiters]
-        for waiter in pending:
-            if not waiter.future.done():
-                waiter.future.set_exception(NotReady("the node is stopping", hint="look the transaction up later"))
+        self._waiting.close()

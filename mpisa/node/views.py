@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mpisa.primitives.cid import Cid
+    from mpisa.primitives.errors import MpisaError
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address
     from mpisa.primitives.keys import PublicKey
@@ -97,6 +98,21 @@ class TransactionStatus:
     index: int | None = None
     receipt: Receipt | None = None
     raw: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """What became of some of a stream's transactions, named by their places in it.
+
+    Either `status` (with the height once there is one, and the receipt of a rejected one), or the error for which one
+    was refused or dropped.
+    """
+
+    transactions: tuple[int, ...]
+    status: TransactionState | None = None
+    height: int | None = None
+    receipt: Receipt | None = None
+    error: MpisaError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeAlias
@@ -175,6 +175,30 @@ class AsyncClient:
         from mpisa.sdk.publishing import submit
 
         return await submit(self.transport, raw if isinstance(raw, str) else raw.hex(), wait, timeout or self.timeout)
+
+    async def submit_many(
+        self, raws: Iterable[bytes], wait: str = "certified", timeout: float | None = None
+    ) -> tuple[models.BatchResult, ...]:
+        """Hand in signed transactions in batches; one result each, in their order.
+
+        A transaction that is refused has a `problem` (see `mpisa.sdk.problems.error_from_problem`) and doesn't stop
+        the others.
+        """
+        from mpisa.sdk.submitting import submit_many
+
+        return await submit_many(self.transport, raws, wait, timeout or self.timeout)
+
+    def submit_stream(
+        self, source: AsyncIterable[bytes | Sequence[bytes]], wait: str = "certified"
+    ) -> AsyncIterator[models.StreamAnswer]:
+        """Hand in signed transactions as `source` gives them, on one stream; yields answers as they get on.
+
+        Answers name transactions by their places, from 0. The node reads no further while too many are unanswered,
+        and then `source` isn't asked for more. Close it with `aclose()`, or read it to its end.
+        """
+        from mpisa.sdk.submitting import submit_stream
+
+        return submit_stream(self.transport, source, wait)
 
     def events(self, last_event_id: int | None = None) -> AsyncIterator[models.Event]:
         """Events as they happen; ends with an error when the node goes away. Close it with `aclose()`."""

@@ -10,12 +10,12 @@ import asyncio
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
 from mpisa.sdk.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 
     from mpisa.sdk import models
     from mpisa.sdk.async_client import InputLike, KeyLike, Progress
@@ -277,6 +277,21 @@ class Client:
     def submit(self, raw: bytes | str, wait: str = "certified", timeout: float | None = None) -> models.Transaction:
         return self._run(self._client.submit(raw, wait, timeout))
 
+    def submit_many(
+        self, raws: Iterable[bytes], wait: str = "certified", timeout: float | None = None
+    ) -> tuple[models.BatchResult, ...]:
+        return self._run(self._client.submit_many(raws, wait, timeout))
+
+    def submit_stream(self, source: Iterable[bytes], wait: str = "certified") -> Iterator[models.StreamAnswer]:
+        """As AsyncClient's; `source` is asked for more in another thread, so it may block."""
+        stream = self._client.submit_stream(_in_a_thread(source), wait)
+        try:
+            while (answer := self._run(_next(stream))) is not None:
+                yield answer
+        finally:
+            if not self._loop.closed:
+                self._run(_close(stream))
+
     # Running a validator
 
     def join_validator(
@@ -318,6 +333,13 @@ class Client:
         self, *, genesis: str | Path | None = None, progress: Progress | None = None
     ) -> models.ChainVerification:
         return self._run(self._client.verify_chain(genesis=genesis, progress=progress))
+
+
+async def _in_a_thread(source: Iterable[T]) -> AsyncIterator[T]:
+    items = iter(source)
+    end = object()
+    while (item := await asyncio.to_thread(next, items, end)) is not end:
+        yield cast("T", item)
 
 
 async def _next(stream: AsyncIterator[T]) -> T | None:

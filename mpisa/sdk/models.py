@@ -37,6 +37,8 @@ __all__ = [
     "Artefact",
     "ArtefactPage",
     "ArtefactRecords",
+    "Batch",
+    "BatchResult",
     "BlobStat",
     "ChainBlock",
     "ChainHead",
@@ -73,6 +75,7 @@ __all__ = [
     "Staking",
     "StateProof",
     "StateValue",
+    "StreamAnswer",
     "Transaction",
     "Validator",
     "ValidatorStanding",
@@ -326,6 +329,33 @@ class Problem(Model, frozen=True, kw_only=True):
     hint: str | None = None
     reason: str | None = None
     request_id: str | None = None
+
+
+class BatchResult(Model, frozen=True, kw_only=True):
+    """One transaction of a batch: where it is, or why it was refused or isn't where it was waited for."""
+
+    transaction: Transaction | None = None
+    problem: Problem | None = None
+
+
+class Batch(Model, frozen=True, kw_only=True):
+    """One result a transaction, in the order of the batch."""
+
+    results: tuple[BatchResult, ...]
+
+
+class StreamAnswer(Model, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of some of a stream's transactions, named by their places in it, from 0.
+
+    `status`: accepted, ordered or certified, or rejected (one transaction, with its receipt). Without one `problem`
+    says why a transaction was refused or dropped or, where none is named, why the stream was ended.
+    """
+
+    transactions: tuple[int, ...]
+    status: str | None = None
+    height: int | None = None
+    receipt: Receipt | None = None
+    problem: Problem | None = None
 
 
 class Health(Model, frozen=True, kw_only=True):

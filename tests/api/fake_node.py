@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mpisa.config import ApiConfig, Limits, NodeConfig
@@ -19,6 +20,7 @@ from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, re
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
 from mpisa.node.events import EventHub
+from mpisa.node.flow import Batch, Flow
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
@@ -38,11 +40,12 @@ from mpisa.node.views import (
     TransactionStatus,
     WaitFor,
 )
+from mpisa.node.waiting import Entry, Listener, Waiting
 from mpisa.primitives import merkle
 from mpisa.primitives.account import Account
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.digest import sha256, tagged
-from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, TimedOut
+from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, make_certificate, sign_header
@@ -396,6 +399,8 @@ class FakeNode:
         )
         self.pool: dict[int, bytes] = {}
         self.waiters: dict[bytes, list[asyncio.Future[TransactionStatus]]] = {}
+        self.waiting = Waiting()
+        self.window = 16
         self.events = EventHub()
         self.blobs = FakeBlobs()
         self.chain = FakeChain(self)
@@ -476,6 +481,34 @@ class FakeNode:
         except TimeoutError:
             raise TimedOut(f"transaction {signed.hash.hex()} is not certified after {timeout_s:g} s") from None
 
+    async def submit_many(
+        self, raws: Sequence[bytes], wait: WaitFor | str = "accepted", timeout_s: float = 30.0
+    ) -> list[TransactionStatus | MpisaError]:
+        batch = Batch(self, len(raws), WaitFor(wait))
+        await batch.run(list(raws), timeout_s)
+        return [result or TimedOut(f"no answer in {timeout_s:g} s") for result in batch.results]
+
+    @contextmanager
+    def open_stream(self, wait: WaitFor | str) -> Iterator[Flow]:
+        if self.fault is not None:
+            raise self.fault
+        flow = Flow(self, WaitFor(wait), window=self.window)
+        try:
+            yield flow
+        finally:
+            flow.close()
+
+    async def hand_in(
+        self, raw: bytes, until: WaitFor, listener: Listener, token: int
+    ) -> tuple[TransactionStatus, Entry | None]:
+        status = await self.submit(raw)
+        if until is WaitFor.ACCEPTED or status.height is not None:
+            return status, None
+        return status, self.waiting.add(status.hash, until, listener, token, None)
+
+    def forget(self, entry: Entry) -> None:
+        self.waiting.forget(entry)
+
     def _admit(self, raw: bytes, sender: Address, nonce: int) -> None:
         pending = self.pending_nonce(sender)
         if nonce < pending:
@@ -493,6 +526,12 @@ class FakeNode:
             for future in self.waiters.pop(receipt.tx_hash, ()):
                 if not future.done():
                     future.set_result(self.transaction(receipt.tx_hash))
+            if self.waiting.is_waited_for(receipt.tx_hash):
+                status = self.transaction(receipt.tx_hash)
+                if status.status is TransactionState.CERTIFIED:
+                    status = replace(status, status=TransactionState.ORDERED)
+                self.waiting.ordered(status)
+        self.waiting.certified(block.header.height)
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         place = self.ledger.places.get(transaction_hash)

@@ -62,6 +62,44 @@ async def test_a_timeout_says_what_is_known(tmp_path: Path) -> None:
         assert (await cluster.nodes[0].submit(raw, "certified")).status is TransactionState.CERTIFIED
 
 
+async def test_a_batch_and_a_stream_through_real_nodes(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        raws = [cluster.transfer(ALICE, nonce) for nonce in range(6)]
+        false = cluster.transfer(ALICE, 6)[:-1] + b"x"
+        first = await cluster.nodes[0].submit_many([*raws[:3], false], "certified")
+        assert [getattr(item, "status", None) for item in first[:3]] == [TransactionState.CERTIFIED] * 3
+        assert isinstance(first[3], Rejection)
+        states: dict[int, list[str]] = {}
+        with cluster.nodes[1].open_stream("certified") as stream:
+            for raw in raws:
+                await stream.offer(raw)
+            stream.finish()
+            while (answers := await stream.answers(30.0)) is not None:
+                for answer in answers:
+                    for place in answer.transactions:
+                        states.setdefault(place, []).append(str(answer.status))
+        assert [states[place][-1] for place in range(6)] == ["certified"] * 6
+        assert [states[place] for place in (3, 4, 5)] == [["accepted", "ordered", "certified"]] * 3
+        nonces = {node.chain.account(ALICE.public_key.address).nonce for node in (cluster.nodes[0], cluster.nodes[1])}
+        assert nonces == {6}
+
+
+async def test_a_stream_may_be_open_so_many_times(tmp_path: Path) -> None:
+    from contextlib import ExitStack
+
+    from mpisa.node.submission import MAX_FLOWS
+
+    async with running(tmp_path, 1) as cluster:
+        node = cluster.nodes[0]
+        with ExitStack() as stack:
+            for _ in range(MAX_FLOWS):
+                stack.enter_context(node.open_stream("ordered"))
+            with pytest.raises(NotReady, match="64 streams of transactions are open already"):
+                stack.enter_context(node.open_stream("ordered"))
+        with node.open_stream("ordered"):
+            pass
+
+
 async def test_bad_arguments_and_unknown_hashes_have_their_own_errors(tmp_path: Path) -> None:
     async with running(tmp_path, 1) as cluster:
         node, raw = cluster.nodes[0], cluster.transfer(ALICE, 0)

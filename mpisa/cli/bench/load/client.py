@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,17 +20,19 @@ from mpisa.cli.bench.load.work import Account, make_accounts, sign, sign_all
 from mpisa.primitives.errors import MpisaError, Rejection
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.transaction import SignedTransaction
+from mpisa.sdk import models
 from mpisa.sdk.async_client import AsyncClient
 
 DRAIN_S = 15.0
 """How long transactions that were sent in time may still become certified behind the end."""
 
 NONCE_REQUESTS = 32
+TICK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one run sends: `mode` is single (one HTTP request each); either a rate or a window."""
+    """What one run sends: `mode` is single (one HTTP request each) or stream; either a rate or a window."""
 
     mode: str
     seconds: float
@@ -68,7 +70,8 @@ class Loop:
         self.end = start + task.seconds
         self.samples = Samples()
         self._rate = task.rate
-        self._free = asyncio.Semaphore(task.window) if task.rate is None else None
+        self._room = task.window
+        self._freed = asyncio.Event()
 
     async def due(self, number: int) -> float | None:
         """Waits until transaction `number` may go; the time it was due, None when the run is over."""
@@ -77,10 +80,26 @@ class Loop:
             if at < self.end:
                 await asyncio.sleep(max(0.0, at - time.perf_counter()))
         else:
-            assert self._free is not None
-            await self._free.acquire()
+            while not self._room:
+                self._freed.clear()
+                await self._freed.wait()
+            self._room -= 1
             at = time.perf_counter()
         if at >= self.end:
+            return None
+        self.samples.sent += 1
+        return at
+
+    def due_now(self, number: int) -> float | None:
+        """When transaction `number` was due, if it is by now and there is room."""
+        if self._rate is not None:
+            at = self.start + number / self._rate
+        elif self._room:
+            self._room -= 1
+            at = time.perf_counter()
+        else:
+            return None
+        if at >= self.end or at > time.perf_counter():
             return None
         self.samples.sent += 1
         return at
@@ -96,15 +115,15 @@ class Loop:
         self.samples.in_time += now <= self.end
         self.finished()
 
-    def refused(self, error: MpisaError) -> None:
+    def refused(self, reason: str) -> None:
         """It was not taken, or the outcome isn't known."""
-        self.samples.refused[error.reason.value if isinstance(error, Rejection) else error.code] += 1
+        self.samples.refused[reason] += 1
         self.finished()
 
     def finished(self) -> None:
         """Room for another one."""
-        if self._free is not None:
-            self._free.release()
+        self._room += 1
+        self._freed.set()
 
 
 async def run_single(client: AsyncClient, signed: list[SignedTransaction], loop: Loop) -> None:
@@ -128,8 +147,7 @@ async def _hand_in(client: AsyncClient, raw: bytes, due: float, wait: str, loop:
     try:
         outcome = await client.submit(raw, wait, DRAIN_S + max(loop.end - time.perf_counter(), 0.0))
         if outcome.status == "rejected":
-            loop.samples.refused[(outcome.receipt.reason if outcome.receipt else None) or "rejected"] += 1
-            loop.finished()
+            loop.refused((outcome.receipt.reason if outcome.receipt else None) or "rejected")
         elif wait == "ordered":
             loop.ordered(due)
             loop.samples.in_time += time.perf_counter() <= loop.end
@@ -137,11 +155,50 @@ async def _hand_in(client: AsyncClient, raw: bytes, due: float, wait: str, loop:
         else:
             loop.certified(due)
     except MpisaError as error:
-        loop.refused(error)
+        loop.refused(error.reason.value if isinstance(error, Rejection) else error.code)
+
+
+async def run_stream(client: AsyncClient, signed: list[SignedTransaction], loop: Loop) -> None:
+    """All on one stream; what is due within a tick goes together."""
+    due: list[float] = []
+
+    async def source() -> AsyncIterator[list[bytes]]:
+        number = 0
+        while number < len(signed):
+            first = await loop.due(number)
+            if first is None:
+                return
+            ready = [signed[number].raw]
+            due.append(first)
+            number += 1
+            while number < len(signed) and (at := loop.due_now(number)) is not None:
+                due.append(at)
+                ready.append(signed[number].raw)
+                number += 1
+            yield ready
+            await asyncio.sleep(TICK_S)
+
+    try:
+        async with asyncio.timeout(loop.end - time.perf_counter() + DRAIN_S):
+            async for answer in client.submit_stream(source(), "certified"):
+                _count(answer, due, loop)
+    except TimeoutError:
+        return
+
+
+def _count(answer: models.StreamAnswer, due: list[float], loop: Loop) -> None:
+    for at in answer.transactions:
+        if answer.status == "ordered":
+            loop.ordered(due[at])
+        elif answer.status == "certified":
+            loop.certified(due[at])
+        elif answer.status != "accepted":
+            reason = answer.receipt.reason if answer.receipt else answer.problem and answer.problem.reason
+            loop.refused(reason or (answer.problem.code if answer.problem else "rejected"))
 
 
 Run = Callable[[AsyncClient, list[SignedTransaction], Loop], Awaitable[None]]
-MODES: dict[str, Run] = {"single": run_single}
+MODES: dict[str, Run] = {"single": run_single, "stream": run_stream}
 
 
 class Worker:

@@ -65,12 +65,17 @@ class Seen:
         return self.in_time / self.load.seconds
 
     @property
+    def answered(self) -> int:
+        """Transactions whose last state came: single requests hear of one state each."""
+        return len(self.certified) + (len(self.ordered) if self.load.mode == "single" else 0)
+
+    @property
     def offered_tps(self) -> float:
         return self.sent / self.load.seconds
 
     def cost(self, seconds: float) -> float:
         """CPU seconds as microseconds a certified transaction."""
-        return seconds / max(len(self.certified), 1) * 1e6
+        return seconds / max(self.answered, 1) * 1e6
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:
