@@ -20,7 +20,7 @@ def fetch(
     if len(admission.pending):
         for target, refs in admission.pending.due(now_ms, admission.held):
             effects.append(RequestAncestors(target, refs, epoch))
-        waits.append(admission.pending.next_due(now_ms, admission.held))
+        waits.append(admission.pending.next_due(now_ms))
     request = catch_up.due(open_round, gc_round, now_ms)
     if request is not None:
         effects.append(request)

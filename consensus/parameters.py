@@ -62,6 +62,7 @@ class Parameters:
     max_refs_a_request: int = 64
     max_pending: int = 4_096
     max_pending_bytes: int = 64 << 20
+    max_missing: int = 1 << 15
     max_held: int = 1_024
     max_held_bytes: int = 32 << 20
     twin_budget: int = 8
@@ -114,6 +115,7 @@ _POSITIVE: Final = (
     "fetch_timeout_ms",
     "max_in_flight",
     "max_refs_a_request",
+    "max_missing",
     "max_pending",
     "max_held",
     "twin_budget",

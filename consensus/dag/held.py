@@ -2,7 +2,8 @@
 
 A verdict that depended on the clock would split honest nodes at the bound, so a vertex is only held back: until our
 clock passes it, or until a validity threshold of authors references it, which means that an honest clock has passed
-it. Bounded by count and bytes; what doesn't fit is dropped and fetched again when something references it.
+it. Bounded by count and bytes, of which each author has its share; what doesn't fit is dropped and fetched again when
+something references it.
 """
 
 from collections.abc import Iterable
@@ -15,14 +16,16 @@ from consensus.parameters import Parameters
 class Held:
     """Held vertices by id, and who references them."""
 
-    __slots__ = ("_bytes", "_committee", "_parameters", "_references", "_vertices")
+    __slots__ = ("_by_author", "_bytes", "_committee", "_parameters", "_references", "_vertices", "_wanted")
 
     def __init__(self, parameters: Parameters, committee: Committee) -> None:
         self._parameters = parameters
         self._committee = committee
         self._vertices: dict[bytes, Vertex] = {}
         self._references: dict[bytes, set[int]] = {}
-        self._bytes = 0
+        self._wanted: dict[bytes, dict[int, int]] = {}
+        self._by_author: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._vertices)
@@ -35,25 +38,23 @@ class Held:
         return self._vertices.get(identifier)
 
     def add(self, vertex: Vertex, referencing: Iterable[int]) -> bool:
-        """Hold a vertex that these authors are known to reference; False where there is no room.
+        """Hold a vertex that these authors are known to reference; False where its author's share has no room for it.
 
-        An author has at most its share of the room, so that none can crowd out the others.
+        One vertex an author always fits, however large.
         """
-        size = len(vertex.payload) + len(vertex.header_bytes)
-        share = max(1, self._parameters.max_held // len(self._committee))
-        mine = sum(1 for held in self._vertices.values() if held.author == vertex.author)
-        if (
-            len(self._vertices) >= self._parameters.max_held
-            or mine >= share
-            or self._bytes + size > self._parameters.max_held_bytes
+        author, size, count = vertex.author, _size(vertex), len(self._committee)
+        held, held_bytes = self._by_author.get(author, 0), self._bytes.get(author, 0)
+        if held >= max(1, self._parameters.max_held // count) or (
+            held and held_bytes + size > self._parameters.max_held_bytes // count
         ):
             return False
         self._vertices[vertex.id] = vertex
-        self._bytes += size
-        references = self._references[vertex.id] = set(referencing)
-        references.update(
-            held.author for held in self._vertices.values() if any(ref.id == vertex.id for ref in held.parents)
-        )
+        self._by_author[author] = held + 1
+        self._bytes[author] = held_bytes + size
+        self._references[vertex.id] = {*referencing, *self._wanted.get(vertex.id, ())}
+        for ref in vertex.parents:
+            authors = self._wanted.setdefault(ref.id, {})
+            authors[author] = authors.get(author, 0) + 1
         return True
 
     def reference(self, vertex: Vertex) -> list[Vertex]:
@@ -85,9 +86,21 @@ class Held:
         """Let one go."""
         del self._vertices[vertex.id]
         del self._references[vertex.id]
-        self._bytes -= len(vertex.payload) + len(vertex.header_bytes)
+        self._by_author[vertex.author] -= 1
+        self._bytes[vertex.author] -= _size(vertex)
+        for ref in vertex.parents:
+            authors = self._wanted[ref.id]
+            authors[vertex.author] -= 1
+            if not authors[vertex.author]:
+                del authors[vertex.author]
+                if not authors:
+                    del self._wanted[ref.id]
 
     def prune(self, through: int) -> None:
         """Drop those that can't be ordered any more."""
         for vertex in [vertex for vertex in self._vertices.values() if vertex.round <= through]:
             self.remove(vertex)
+
+
+def _size(vertex: Vertex) -> int:
+    return len(vertex.payload) + len(vertex.header_bytes) + sum(len(item) for item in vertex.evidence)
