@@ -236,11 +236,16 @@ class RequestPayload:
 
 @dataclass(frozen=True, slots=True)
 class RequestAncestors:
-    """Ask this authority for these vertices; each comes in as VertexReceived."""
+    """Ask this authority for these vertices; each comes in as VertexReceived.
+
+    `have` is the highest round held of each author: the answer may bring recent ancestors that are newer
+    (`dag/pushing.py`), which come in the same way.
+    """
 
     to: AuthorityIndex
     refs: tuple[VertexRef, ...]
     epoch: Epoch = FIRST_EPOCH
+    have: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ def fetch(
     """Append the requests that are due; when to look again (ms)."""
     waits = []
     if len(admission.pending):
-        for target, refs in admission.pending.due(now_ms, admission.held):
-            effects.append(RequestAncestors(target, refs, epoch))
+        requests = admission.pending.due(now_ms, admission.held)
+        have = admission.latest_rounds() if requests else ()
+        effects.extend(RequestAncestors(target, refs, epoch, have) for target, refs in requests)
         waits.append(admission.pending.next_due(now_ms))
     request = catch_up.due(open_round, gc_round, now_ms)
     if request is not None:

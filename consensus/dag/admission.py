@@ -62,6 +62,11 @@ class Admission:
         """Whether the vertex is here, accepted or waiting."""
         return identifier in self._graph or identifier in self.pending or identifier in self.held
 
+    def latest_rounds(self) -> tuple[int, ...]:
+        """The highest round in the graph of each author; nothing at or below the GC round is lacking."""
+        lowest = self._graph.pruned_round
+        return tuple(max(lowest, self._graph.latest_round(author)) for author in range(len(self._committee)))
+
     def receive(self, vertex: Vertex, sender: AuthorityIndex, now_ms: int) -> list[Node]:
         """Take in a vertex; what entered the graph through it, in causal order."""
         if vertex.round <= self._graph.pruned_round or self.is_known(vertex.id):

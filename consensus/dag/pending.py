@@ -18,7 +18,6 @@ from consensus.dag.vertex import Vertex, VertexRef
 from consensus.parameters import Parameters
 from mpisa.primitives.identifiers import AuthorityIndex
 
-
 _IN_TURN: Final = -1
 
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from consensus.dag.pushing import ANSWER_BYTES, MAX_PUSHED, answer_ancestors
 from consensus.dag.validation import verify_in_epochs
 from consensus.dag.vertex import MAX_EPOCH, MAX_HEIGHT, MAX_ROUND, ExecutionSignature, VertexRef, decode_vertex
 from consensus.events import AncestorsUnavailable, ExecutionSignatureReceived, RangeEnded, VertexReceived
+from consensus.parameters import MAX_AUTHORITIES
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import codec
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 VERTEX_FRAME, SIGNATURE_FRAME = b"V", b"S"
 ANCESTORS, RANGE = "ancestors", "range"
-ANSWER_BYTES = 8 << 20
 ANSWER_VERTICES = 8_192
 MAX_REQUESTS = 64
 """Questions to peers in flight at once."""
@@ -64,15 +65,15 @@ def read_signature(body: bytes) -> tuple[Epoch, Height, bytes, bytes]:
     )
 
 
-def encode_refs(epoch: Epoch, refs: Iterable[VertexRef]) -> bytes:
-    """The body of an `ancestors` request."""
-    return codec.encode((epoch, tuple((ref.round, ref.author, ref.id) for ref in refs)))
+def encode_refs(epoch: Epoch, refs: Iterable[VertexRef], have: Sequence[int] = ()) -> bytes:
+    """The body of an `ancestors` request: what is missing, and the highest round held of each author."""
+    return codec.encode((epoch, tuple((ref.round, ref.author, ref.id) for ref in refs), tuple(have)))
 
 
-def decode_refs(body: bytes, limit: int) -> tuple[Epoch, list[VertexRef]]:
+def decode_refs(body: bytes, limit: int) -> tuple[Epoch, list[VertexRef], list[int]]:
     """The inverse of encode_refs. Raises Rejection."""
-    value = codec.decode(body, max_bytes=64 * (limit + 1), max_depth=3)
-    epoch, listed = codec.expect_tuple(value, "request", length=2)
+    value = codec.decode(body, max_bytes=64 * (limit + 1) + 9 * MAX_AUTHORITIES, max_depth=3)
+    epoch, listed, rounds = codec.expect_tuple(value, "request", length=3)
     refs = []
     for item in codec.expect_tuple(listed, "references", limit):
         fields = codec.expect_tuple(item, "reference", length=3)
@@ -83,7 +84,10 @@ def decode_refs(body: bytes, limit: int) -> tuple[Epoch, list[VertexRef]]:
                 codec.expect_bytes(fields[2], "id", length=DIGEST_BYTES),
             )
         )
-    return Epoch(codec.expect_int(epoch, "epoch", 0, MAX_EPOCH)), refs
+    have = [
+        codec.expect_int(item, "round", 0, MAX_ROUND) for item in codec.expect_tuple(rounds, "rounds", MAX_AUTHORITIES)
+    ]
+    return Epoch(codec.expect_int(epoch, "epoch", 0, MAX_EPOCH)), refs, have
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +221,12 @@ class Links:
             return [verify_in_epochs(raw, open_here, self._parameters) for raw in raws]
 
     async def _answer_ancestors(self, peer: PeerId, body: bytes) -> bytes:
-        found: list[bytes] = []
-        size = 0
-        epoch, refs = decode_refs(body, self._parameters.max_refs_a_request)
-        for ref in refs:
-            raw = self._store.vertex(epoch, ref.round, ref.author, ref.id)
-            if raw is not None:
-                found.append(raw)
-                size += len(raw)
-                if size >= ANSWER_BYTES:
-                    break
+        epoch, refs, have = decode_refs(body, self._parameters.max_refs_a_request)
+
+        def lookup(ref: VertexRef) -> bytes | None:
+            return self._store.vertex(epoch, ref.round, ref.author, ref.id)
+
+        found = answer_ancestors(refs, have, lookup, self._parameters)
         if not found:
             raise NotFound("none of these vertices is here")
         return codec.encode(tuple(found))
@@ -239,12 +239,14 @@ class Links:
         found = self._store.rounds(epoch, first, last, max_bytes=ANSWER_BYTES, limit=ANSWER_VERTICES)
         return codec.encode(tuple(found))
 
-    def request_ancestors(self, to: AuthorityIndex, refs: tuple[VertexRef, ...], epoch: Epoch) -> None:
+    def request_ancestors(
+        self, to: AuthorityIndex, refs: tuple[VertexRef, ...], epoch: Epoch, have: Sequence[int] = ()
+    ) -> None:
         """Asks in the background; vertices come through the inbox, or AncestorsUnavailable does."""
         if len(self._requests) >= MAX_REQUESTS:
             self._inbox.post(AncestorsUnavailable(refs, to, epoch))
         else:
-            self._spawn(self._fetch_ancestors(to, refs, epoch), f"ancestors from {to}")
+            self._spawn(self._fetch_ancestors(to, refs, epoch, have), f"ancestors from {to}")
 
     def request_range(self, to: AuthorityIndex, from_round: Round, epoch: Epoch) -> None:
         """Asks in the background; a failure is left to the engine's timer."""
@@ -261,12 +263,15 @@ class Links:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("request failed", task=task.get_name(), exc_info=error)
 
-    async def _fetch_ancestors(self, to: AuthorityIndex, refs: tuple[VertexRef, ...], epoch: Epoch) -> None:
+    async def _fetch_ancestors(
+        self, to: AuthorityIndex, refs: tuple[VertexRef, ...], epoch: Epoch, have: Sequence[int]
+    ) -> None:
         missing = {ref.id: ref for ref in refs}
         try:
-            for vertex in await self._ask(to, epoch, ANCESTORS, encode_refs(epoch, refs), len(refs)):
-                if missing.pop(vertex.id, None) is not None:
-                    await self._inbox.offer(VertexReceived(to, vertex))
+            body = encode_refs(epoch, refs, have)
+            for vertex in await self._ask(to, epoch, ANCESTORS, body, len(refs) + MAX_PUSHED):
+                missing.pop(vertex.id, None)
+                await self._inbox.offer(VertexReceived(to, vertex))
         except MpisaError as error:
             log.debug("ancestors unavailable", authority=to, epoch=epoch, error=str(error))
         if missing:

@@ -233,7 +233,7 @@ class Ordering:
 
     async def _request_ancestors(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.RequestAncestors)
-        self._links.request_ancestors(effect.to, effect.refs, effect.epoch)
+        self._links.request_ancestors(effect.to, effect.refs, effect.epoch, effect.have)
 
     async def _request_range(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.RequestRange)

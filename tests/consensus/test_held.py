@@ -64,6 +64,7 @@ def test_room_is_shared_and_bounded() -> None:
     ahead = [forge.vertex(1, 1, payload=bytes([mark]), keep=False) for mark in range(3)]
     assert [held.add(vertex, ()) for vertex in ahead] == [True, True, False]
     small = Held(Parameters(max_held_bytes=10), forge.committee)
-    assert not small.add(ahead[0], ())
+    assert [small.add(vertex, ()) for vertex in ahead] == [True, False, False], "one always fits"
+    assert small.add(forge.vertex(1, 2), ()), "another author has its own share"
     held.prune(1)
     assert (len(held), held.next_due()) == (0, None)

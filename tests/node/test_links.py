@@ -87,9 +87,12 @@ async def test_ancestors_and_ranges_are_answered_from_the_store(tmp_path: Path) 
 
 async def test_references_are_refused_above_their_bound() -> None:
     refs = tuple(VertexRef(Round(1), AuthorityIndex(0), bytes([n]) * 32) for n in range(5))
-    assert links.decode_refs(links.encode_refs(EPOCH, refs), 5) == (EPOCH, list(refs))
+    assert links.decode_refs(links.encode_refs(EPOCH, refs, (3, 0)), 5) == (EPOCH, list(refs), [3, 0])
     with pytest.raises(Rejection) as caught:
         links.decode_refs(links.encode_refs(EPOCH, refs), 4)
+    assert caught.value.reason is RejectionReason.TOO_LARGE
+    with pytest.raises(Rejection) as caught:
+        links.decode_refs(links.encode_refs(EPOCH, refs, [1] * 257), 5)
     assert caught.value.reason is RejectionReason.TOO_LARGE
 
 
