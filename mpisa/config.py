@@ -24,7 +24,11 @@ CONFIG_NAME = "config.toml"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_PEERS = 256
 MAX_ADDRESSES = 16
+MAX_HEIGHT_DIGITS = 15
+MIN_KEPT_BLOCKS = 256
+MIN_SNAPSHOT_BLOCKS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{10,128}")
 _PEER_URL = re.compile(r"https://[A-Za-z0-9.\-\[\]:]{1,255}:[0-9]{1,5}")
 
@@ -98,6 +102,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """How much of the past this node keeps, and how it takes over that of others."""
+
+    archive: bool = False
+    """Keep every chain block and vertex since genesis."""
+    blocks: int = 100_000
+    """Otherwise the latest so many chain blocks (with their vertices); older ones are pruned, but for the headers and
+    certificates that close epochs. Whoever was away for longer joins by a snapshot."""
+    snapshot_blocks: int = 10_000
+    """A snapshot of the state is offered at every height that this divides: the same on all nodes is best."""
+    trust: str | None = None
+    """HEIGHT:HASH of a header known by other means, which the chain must hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     level: LogLevel = LogLevel.INFO
     format: LogFormat = LogFormat.JSON
@@ -114,6 +133,7 @@ class NodeConfig:
     api: ApiConfig = field(default_factory=ApiConfig)
     peer: PeerConfig = field(default_factory=PeerConfig)
     limits: Limits = field(default_factory=Limits)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -136,6 +156,13 @@ class _Table:
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise self.bad(key, f"an integer from {low} to {high}")
+        self.values.pop(key, None)
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.bad(key, "true or false")
         self.values.pop(key, None)
         return value
 
@@ -271,6 +298,34 @@ def _read_limits(table: _Table) -> Limits:
     return config
 
 
+def parse_trust(text: str) -> tuple[int, bytes]:
+    """Height and header hash of HEIGHT:HASH. Raises ValueError."""
+    height, _, digest = text.partition(":")
+    if not height.isdigit() or len(height) > MAX_HEIGHT_DIGITS or not _HASH.fullmatch(digest):
+        raise ValueError(f"expected HEIGHT:HASH, the hash of 64 hex digits, got {text[:100]!r}")
+    return int(height), bytes.fromhex(digest)
+
+
+def _is_trust(text: str) -> bool:
+    try:
+        parse_trust(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_history(table: _Table) -> HistoryConfig:
+    default = HistoryConfig()
+    config = HistoryConfig(
+        archive=table.flag("archive", default.archive),
+        blocks=table.integer("blocks", default.blocks, MIN_KEPT_BLOCKS, 1 << 53),
+        snapshot_blocks=table.integer("snapshot_blocks", default.snapshot_blocks, MIN_SNAPSHOT_BLOCKS, 1 << 53),
+        trust=table.text("trust", None, "HEIGHT:HASH", _is_trust),
+    )
+    table.finish("archive, blocks, snapshot_blocks, trust")
+    return config
+
+
 def _read_log(table: _Table) -> LogConfig:
     default = LogConfig()
     levels, formats = [level.value for level in LogLevel], [kind.value for kind in LogFormat]
@@ -301,9 +356,10 @@ def parse_config(document: Mapping[str, Any], file: Path) -> NodeConfig:
         api=_read_api(table.table("api")),
         peer=_read_peer(table.table("peer")),
         limits=_read_limits(table.table("limits")),
+        history=_read_history(table.table("history")),
         log=_read_log(table.table("log")),
     )
-    table.finish("name, role, api, peer, limits, log")
+    table.finish("name, role, api, peer, limits, history, log")
     return config
 
 
@@ -335,6 +391,8 @@ def _quoted(text: str) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, Enum):
         return _quoted(str(value.value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, tuple):
@@ -342,7 +400,9 @@ def _toml(value: object) -> str:
     return _quoted(str(value))
 
 
-def _lines(value: ApiConfig | Limits | LogConfig | PeerConfig | PeerEntry, skip: tuple[str, ...] = ()) -> list[str]:
+def _lines(
+    value: ApiConfig | HistoryConfig | Limits | LogConfig | PeerConfig | PeerEntry, skip: tuple[str, ...] = ()
+) -> list[str]:
     pairs = ((name, getattr(value, name)) for name in type(value).__dataclass_fields__ if name not in skip)
     return [f"{name} = {_toml(item)}" for name, item in pairs if item is not None]
 
@@ -352,6 +412,7 @@ def write_config(file: Path, config: NodeConfig) -> None:
     lines = [f"name = {_toml(config.name)}", f"role = {_toml(config.role)}"]
     lines += ["", "[api]", *_lines(config.api)]
     lines += ["", "[limits]", *_lines(config.limits)]
+    lines += ["", "[history]", *_lines(config.history)]
     lines += ["", "[log]", *_lines(config.log)]
     lines += ["", "[peer]", *_lines(config.peer, skip=("peers",))]
     for entry in config.peer.peers:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _VERTEX, _PROPOSAL = b"v", b"p"
 PAGE_BYTES = 4 << 20
+PRUNED_BYTES = 16 << 20
+"""Of vertices that are read in order to forget them."""
 
 
 def _number(value: int) -> bytes:
@@ -87,6 +89,15 @@ class ConsensusStore:
             for _, raw in page:
                 yield raw
             start = page[-1][0] + b"\0"
+
+    def prune(self, epoch: int, through: int, limit: int) -> bool:
+        """Forgets vertices of earlier epochs, and of this one up to a round, at most `limit` of them; whether there may
+        be more. Not synced.
+        """
+        stop = _rounds_key(epoch, max(0, through) + 1)
+        keys = [key for key, _ in self._db.range(_VERTEX, stop, limit=limit, max_bytes=PRUNED_BYTES)]
+        self._db.write([(key, None) for key in keys], sync=False)
+        return bool(keys)
 
     def close(self) -> None:
         """Harmless when closed already."""

@@ -1,10 +1,9 @@
-"""How a node without a seat learns what the authorities say: it has no links to them, so it asks for new rounds again
-and again.
+"""How an authority that sits its epoch out, or isn't level with the others yet, learns what they say: it asks for new
+rounds again and again. (A node without a seat follows certified blocks instead, see keeping_up.)
 
 Each answer is a range of vertices; the engine judges and orders them as everywhere else. A full answer is followed by
-the next question at once, an answer without news by a pause, after a failure another peer is asked. An authority that
-sits its epoch out, or isn't level with the others yet, asks as well. Where nobody has news for long, the epoch may be
-over elsewhere: consensus is told so.
+the next question at once, an answer without news by a pause, after a failure another peer is asked. Where nobody has
+news for long, the epoch may be over elsewhere: consensus is told so.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ QUIET_POLLS = 8
 """After so many questions without news the rest of the epoch, or what ends it, is looked for."""
 
 
-async def follow(network: Network, links: Links, helm: Helm, inbox: Inbox, is_level: Callable[[], bool]) -> None:
-    """Runs until cancelled."""
+async def follow(network: Network, links: Links, helm: Helm, inbox: Inbox, rests: Callable[[], bool]) -> None:
+    """Runs until cancelled; asks nobody while `rests` says so."""
     turn = quiet = 0
     while True:
-        if helm.proposes() and is_level():
+        if rests():
             quiet = 0
             await asyncio.sleep(PAUSE_S)
             continue

@@ -33,11 +33,20 @@ class Helm:
         self._epochs = epochs
         self._inbox = inbox
         self._is_new = True
+        self._begun = asyncio.Event()
 
     def takes_over(self) -> bool:
         """Whether the succession has to be started first; asked once for each."""
         is_new, self._is_new = self._is_new, False
         return is_new
+
+    def has_begun(self) -> None:
+        """Ordering has started the succession."""
+        self._begun.set()
+
+    async def begun(self) -> None:
+        """Returns when the present succession was started."""
+        await self._begun.wait()
 
     @asynccontextmanager
     async def moved(self) -> AsyncIterator[None]:
@@ -46,6 +55,7 @@ class Helm:
             yield
             self.succession = await asyncio.get_running_loop().run_in_executor(None, self._epochs.recover)
             self._is_new = True
+            self._begun.clear()
         self._inbox.post_payload_waiting()  # wakes ordering, which then starts it
 
     def status(self) -> EngineStatus:

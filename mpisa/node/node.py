@@ -130,14 +130,11 @@ class Node:
             raise NotReady("the node was stopped while it started")
 
     async def _run(self, started: asyncio.Future[None]) -> None:
-        with HomeLock(self._setup.home):  # the log too belongs to the node that holds the lock
-            if self._log_to_home:
-                configure_logging(self._setup.config.log, self._setup.home.log_file)
-            await self._run_parts(started)
-
-    async def _run_parts(self, started: asyncio.Future[None]) -> None:
         try:
             async with AsyncExitStack() as stack:
+                stack.enter_context(HomeLock(self._setup.home))
+                if self._log_to_home:
+                    configure_logging(self._setup.config.log, self._setup.home.log_file)
                 parameters = Parameters().with_agreed(dict(self._setup.genesis.parameters.consensus))
                 runtime = await assemble(
                     stack,
@@ -201,7 +198,9 @@ class Node:
                 tasks.create_task(runtime.certificates.run(), name="certificates"),
                 tasks.create_task(runtime.standing.run(), name="standing"),
                 tasks.create_task(runtime.forwarding.run(), name="forwarding"),
+                tasks.create_task(runtime.keeping_up.run(), name="keeping up"),
                 tasks.create_task(self._follow(runtime), name="follow"),
+                tasks.create_task(runtime.pruning.run(), name="pruning"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
             ]
@@ -214,14 +213,13 @@ class Node:
                 task.cancel()
 
     async def _follow(self, runtime: Runtime) -> None:
-        standing, store = runtime.standing, runtime.store
-        await follow(
-            runtime.network,
-            runtime.links,
-            runtime.helm,
-            runtime.inbox,
-            lambda: standing.target is not None and store.height >= standing.target,
-        )
+        def rests() -> bool:
+            target = runtime.standing.target
+            is_level = target is not None and runtime.store.height >= target
+            is_led = runtime.keeping_up.is_away or runtime.helm.own is None
+            return is_led or (is_level and runtime.helm.proposes())
+
+        await follow(runtime.network, runtime.links, runtime.helm, runtime.inbox, rests)
 
     async def stop(self) -> None:
         """Ends the tasks, closes network, stores and lock. Harmless when it doesn't run; raises nothing."""

@@ -146,6 +146,7 @@ class Ordering:
         await self._perform(self._helm.succession.start(self._clock.now_ms()))
         for event in self._execution.uncertified():
             await self._handle(event)
+        self._helm.has_begun()
 
     def _cancel_timers(self) -> None:
         for timer in self._timers.values():
@@ -177,7 +178,7 @@ class Ordering:
         self.counters.vertices_persisted += len(changes)
         if effect.sync:
             loop = asyncio.get_running_loop()
-            await self._durably(lambda: loop.run_in_executor(self._writer, self._write, changes))
+            await self.durably(lambda: loop.run_in_executor(self._writer, self._write, changes))
             return
         try:
             self._store.write(changes, sync=False)
@@ -193,7 +194,7 @@ class Ordering:
             return self._store.vertex_change(record.epoch, record.round, record.author, record.id, record.raw)
         return self._store.proposal_change(record.epoch, record.round, record.raw)
 
-    async def _durably(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+    async def durably(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Tries until the disk takes it; meanwhile the node says that its disk is full."""
         while True:
             try:
@@ -242,7 +243,7 @@ class Ordering:
     async def _commit(self, effect: e.Effect) -> e.Event | None:
         assert isinstance(effect, e.Commit)
         self.counters.commits += 1
-        outcome = await self._durably(lambda: self._execution.execute(effect.commit))
+        outcome = await self.durably(lambda: self._execution.execute(effect.commit))
         if outcome is None:
             return None
         self._ledger.executed(outcome)

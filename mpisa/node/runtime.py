@@ -18,6 +18,7 @@ from consensus.events import CertificateReceived
 from consensus.parameters import Parameters
 from mpisa._version import __version__
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
+from mpisa.node.applying import Applying
 from mpisa.node.blobs import BlobStore, LocalBlocks
 from mpisa.node.certificates import CertificateKeeper
 from mpisa.node.chain_store import ChainStore
@@ -29,19 +30,24 @@ from mpisa.node.forwarding import Forwarding
 from mpisa.node.helm import Helm
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
+from mpisa.node.keeping_up import KeepingUp
 from mpisa.node.links import Links
 from mpisa.node.mempool import Mempool, MempoolLimits
 from mpisa.node.ordering import Ordering
 from mpisa.node.providers import Providers
+from mpisa.node.pruning import Pruning
 from mpisa.node.publishing import MAX_UPLOADS, Publishing
+from mpisa.node.ranging import Ranging
 from mpisa.node.reactions import Reactions
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
 from mpisa.node.serving import Serving
+from mpisa.node.sources import Sources
 from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
+from mpisa.node.syncing import Syncing, find_stand
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.identifiers import Height
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from consensus.dag.committee import Committee
     from mpisa.config import NodeConfig
     from mpisa.network.ports import BlockSource, Network
     from mpisa.node.clock import Clock
@@ -99,6 +106,12 @@ class Runtime:
     standing: Standing
     forwarding: Forwarding
     ordering: Ordering
+    sources: Sources
+    ranging: Ranging
+    applying: Applying
+    syncing: Syncing
+    keeping_up: KeepingUp
+    pruning: Pruning
     providers: Providers
     publishing: Publishing
     retrieval: RetrievalCounters
@@ -245,6 +258,20 @@ async def assemble(
     ordering = Ordering(
         helm, epochs, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages
     )
+    sources = Sources(network, _threads(stack, 1, "checker"))
+    ranging = Ranging(sources, parameters)
+    applying = Applying(store, vertices, execution, writer, reactions, setup.home.path)
+    syncing = Syncing(
+        sources,
+        ranging,
+        applying,
+        store,
+        lambda: find_stand(store, vertices, parameters, epochs.start_of(epochs.next_block)),
+        ordering.durably,
+        lambda: _authorities(epochs),
+    )
+    keeping_up = KeepingUp(helm, inbox, syncing, setup.keys.identity, lambda: store.height)
+    pruning = Pruning(setup.config.history, store, vertices, parameters, writer, lambda: store.height)
     for epoch, jurisdiction in helm.succession.jurisdictions.items():
         named = [PeerId(item.peer_id) for item in epochs.record(epoch).validators]
         seat = setup.keys.identity.seat_in(jurisdiction.committee)
@@ -276,6 +303,12 @@ async def assemble(
         standing,
         forwarding,
         ordering,
+        sources,
+        ranging,
+        applying,
+        syncing,
+        keeping_up,
+        pruning,
         providers,
         publishing,
         counters,
@@ -284,6 +317,12 @@ async def assemble(
         chain,
         stages,
     )
+
+
+def _authorities(epochs: Epochs) -> tuple[Committee, dict[PeerId, int]]:
+    """The committee of the next block, and its peers."""
+    record = epochs.record(epochs.next_block)
+    return record.committee, {PeerId(item.peer_id): index for index, item in enumerate(record.validators)}
 
 
 def _report_damage(error: Exception) -> None:

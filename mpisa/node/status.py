@@ -31,8 +31,13 @@ def reasons_not_ready(runtime: Runtime) -> list[str]:
             reasons.append("connected to no authority")
     elif not committee.is_quorum(stake):
         reasons.append(f"linked to authorities with {stake} of {committee.total} stake, a quorum is needed")
+    progress = runtime.syncing.progress.describe()
     status = runtime.helm.status()
-    if status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
+    if progress is not None:
+        reasons.append(f"catching up by {progress}")
+    elif runtime.keeping_up.is_away:
+        pass  # no engine runs: what it knew last says nothing
+    elif status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
         reasons.append(f"catching up: at round {status.highest_accepted_round} of {status.highest_known_round}")
     target = runtime.standing.target
     if target is None:
@@ -63,6 +68,7 @@ def status_of(
 ) -> NodeStatus:
     """Everything that `mpisa node status` shows."""
     engine = runtime.helm.status()
+    round_number, commit_index = _where(runtime)
     stats = runtime.blocks.stats()
     own = None if engine.own is None else runtime.store.epoch(engine.epoch).validators[engine.own]
     address = runtime.network.address
@@ -78,13 +84,15 @@ def status_of(
         api_url=api_url,
         peer_url=address.peer_url or "",
         listen=address.multiaddrs,
-        round=engine.highest_accepted_round,
-        commit_index=engine.last_commit_index,
+        round=round_number,
+        commit_index=commit_index,
         height=runtime.store.height,
         certified_height=runtime.store.certified_height,
         mempool=len(runtime.pool),
         mempool_bytes=runtime.pool.size,
-        caught_up=not engine.catching_up,
+        caught_up=not engine.catching_up and runtime.syncing.progress.describe() is None,
+        syncing=runtime.syncing.progress.describe(),
+        kept_from=runtime.store.lowest_height,
         halted=runtime.reactions.halt_reason or engine.halted,
         sitting_out=engine.sitting_out,
         ready=ready[0],
@@ -93,6 +101,16 @@ def status_of(
         blocks_held=stats.blocks,
         bytes_held=stats.bytes_used,
     )
+
+
+def _where(runtime: Runtime) -> tuple[int, int]:
+    """Round and commit index: the engine's, or those of the blocks applied while it rests."""
+    stand = runtime.syncing.stand
+    if not runtime.keeping_up.is_away or stand is None:
+        engine = runtime.helm.status()
+        return engine.highest_accepted_round, engine.last_commit_index
+    checkpoint = stand.position.checkpoint
+    return 0 if checkpoint.leader is None else checkpoint.leader.round, checkpoint.index
 
 
 def peers_of(runtime: Runtime) -> tuple[PeerView, ...]:
@@ -124,6 +142,7 @@ def _addresses(address: PeerAddress) -> tuple[str, ...]:
 def metrics_of(runtime: Runtime) -> dict[str, float]:
     """Counters end in _total; the rest are gauges. Sizes in bytes."""
     engine = runtime.helm.status()
+    round_number, commit_index = _where(runtime)
     stats = runtime.blocks.stats()
     counters: dict[str, int] = {}
     for source in (
@@ -137,6 +156,11 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "vertices_received": runtime.links.vertices_received,
         "frames_rejected": runtime.links.frames_rejected,
         "frames_of_other_epochs": runtime.links.frames_of_other_epochs,
+        "syncs": runtime.syncing.progress.syncs,
+        "sync_blocks_applied": runtime.applying.blocks_applied,
+        "sync_commits_applied": runtime.applying.commits_applied,
+        "sync_liars_dropped": runtime.sources.liars_dropped,
+        "blocks_pruned": runtime.pruning.blocks_pruned,
     }
     counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
     lag = counters.pop("network_reprovide_lag_seconds", 0)
@@ -147,8 +171,11 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "epoch": float(engine.epoch),
         "authority": float(engine.own is not None and engine.sitting_out is None),
         "epochs_open": float(len(runtime.helm.committees)),
-        "round": float(engine.highest_accepted_round),
-        "commit_index": float(engine.last_commit_index),
+        "round": float(round_number),
+        "commit_index": float(commit_index),
+        "kept_from_height": float(runtime.store.lowest_height),
+        "sync_in_flight": float(runtime.ranging.in_flight),
+        "sync_target_height": float(runtime.syncing.progress.target),
         "ordered_height": float(runtime.store.height),
         "certified_height": float(runtime.store.certified_height),
         "certification_lag_blocks": float(runtime.submissions.lag()),

@@ -127,6 +127,11 @@ class Syncing:
         self._stand: Stand | None = None
         self.progress = Progress()
 
+    @property
+    def stand(self) -> Stand | None:
+        """Behind the last block applied here; None while that isn't known."""
+        return self._stand
+
     async def _standing(self) -> Stand:
         if self._stand is None:
             self._stand = await self._sources.check(self._find)
@@ -157,10 +162,14 @@ class Syncing:
         log.info("level with the others", height=self.progress.height)
 
     async def follow(self) -> None:
-        """Blocks as they are certified, until cancelled. Raises Diverged."""
+        """Blocks as they are certified, to the end of the epoch. Raises Diverged."""
         near: PeerId | None = None
+        self._stand = None
+        epoch = (await self._standing()).position.checkpoint.epoch
         while True:
             stand = await self._standing()
+            if stand.position.checkpoint.epoch != epoch:
+                return
             usable = self._sources.usable()
             if self._sources.highest() > stand.height + 1:
                 self.progress.target = self._sources.highest()

@@ -249,6 +249,10 @@ class NodeStatus:
     mempool: int
     mempool_bytes: int
     caught_up: bool
+    syncing: str | None
+    """How far it has come while it catches up by certified blocks or a snapshot; None while it doesn't."""
+    kept_from: int
+    """The lowest height above genesis whose chain block is kept whole."""
     halted: str | None
     sitting_out: str | None
     ready: bool

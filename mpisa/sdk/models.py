@@ -121,6 +121,8 @@ class NodeInfo(Model, frozen=True, kw_only=True):
     authority_index: int | None = None
     halted: str | None = None
     sitting_out: str | None = None
+    syncing: str | None = None
+    kept_from: int = 1
     listen: tuple[str, ...] = ()
     not_ready: tuple[str, ...] = ()
 

@@ -439,6 +439,8 @@ class FakeNode:
             caught_up=True,
             halted=None,
             sitting_out=None,
+            syncing=None,
+            kept_from=1,
             ready=True,
             not_ready=(),
             started_ms=GENESIS_TIME_MS,

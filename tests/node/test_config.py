@@ -9,6 +9,7 @@ import pytest
 from mpisa.config import (
     MAX_CONFIG_BYTES,
     ApiConfig,
+    HistoryConfig,
     Limits,
     LogConfig,
     LogFormat,
@@ -40,6 +41,7 @@ WHOLE = NodeConfig(
         ),
     ),
     limits=Limits(mempool_transactions=5, certification_lag=2),
+    history=HistoryConfig(archive=True, blocks=300, snapshot_blocks=64, trust=f"12:{'ab' * 32}"),
     log=LogConfig(LogLevel.DEBUG, LogFormat.CONSOLE, 1 << 20, 2),
 )
 
@@ -60,7 +62,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('colour = "x"', "colour: unknown key, expected one of name, role, api, peer, limits, log"),
+        ('colour = "x"', "colour: unknown key, expected one of name, role, api, peer, limits, history, log"),
         ("name = 3", "name: expected 1 to 63 letters, digits, dots, dashes, found 3"),
         ('name = "-x"', "name: expected 1 to 63 letters, digits, dots, dashes, found '-x'"),
         ('role = "king"', "role: expected one of validator, follower, found 'king'"),
