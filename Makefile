@@ -3,6 +3,9 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMPS := .venv/stamps
 
+# uv trusts the machine's own certificates where there are any, as pip and git do: a registry may be behind a proxy.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format bench lock clean
 

@@ -20,18 +20,32 @@ _RELATIONS = {"base-model": "finetune", "dataset": "train", "code": "run"}
 
 
 def cid_of(client: Client, what: str) -> str:
-    """A CID as it is; `owner/model@tag` resolved by the node."""
-    if "/" in what:
-        return client.resolve(what).cid
+    """A CID as it is; `owner/model@tag` resolved by the node. Raises UsageError for anything else."""
+    from mpisa.primitives.cid import Cid
+    from mpisa.primitives.identifiers import ArtefactName
+
+    hint = "a name looks like owner/model@tag"
+    try:
+        if "/" not in what:
+            Cid.parse(what)
+            return what
+        first = what.partition("/")[0]
+        if _is_cid(first):
+            hint = f"paths below a CID aren't taken: `mpisa blob ls {first}` lists the CIDs of what it holds"
+        name = str(ArtefactName.parse(what))
+    except Rejection as error:
+        raise UsageError(f"{what!r} is neither a CID nor a name: {error.detail}", hint=hint) from None
+    return client.resolve(name).cid
+
+
+def _is_cid(text: str) -> bool:
     from mpisa.primitives.cid import Cid
 
     try:
-        Cid.parse(what)
-    except Rejection as error:
-        raise UsageError(
-            f"{what!r} is neither a CID nor a name: {error.detail}", hint="a name looks like owner/model@tag"
-        ) from None
-    return what
+        Cid.parse(text)
+    except Rejection:
+        return False
+    return True
 
 
 def key_choice(account: str | None, key_file: Path | None) -> str | Path | None:

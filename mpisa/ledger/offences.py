@@ -122,7 +122,7 @@ def _slash(state: WritableState, offence: Offence, before: Registration, rules: 
 def _jail(state: WritableState, offence: Offence, before: Registration, rules: Rules) -> Punishment:
     if not before.is_seated:
         return Punishment(offence, before.operator, 0, 0)
-    until_ms = max(before.jailed_until_ms, rules.context.time_ms + rules.parameters.staking.jail_ms)
+    until_ms = rules.context.time_ms + rules.parameters.staking.jail_ms
     put_registration(state, before, replace(before, jailed_until_ms=until_ms))
     set_pending(state)
     return Punishment(offence, before.operator, 0, until_ms)

@@ -130,11 +130,14 @@ class Node:
             raise NotReady("the node was stopped while it started")
 
     async def _run(self, started: asyncio.Future[None]) -> None:
+        with HomeLock(self._setup.home):  # the log too belongs to the node that holds the lock
+            if self._log_to_home:
+                configure_logging(self._setup.config.log, self._setup.home.log_file)
+            await self._run_parts(started)
+
+    async def _run_parts(self, started: asyncio.Future[None]) -> None:
         try:
             async with AsyncExitStack() as stack:
-                stack.enter_context(HomeLock(self._setup.home))
-                if self._log_to_home:
-                    configure_logging(self._setup.config.log, self._setup.home.log_file)
                 parameters = Parameters().with_agreed(dict(self._setup.genesis.parameters.consensus))
                 runtime = await assemble(
                     stack,

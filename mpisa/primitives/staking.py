@@ -188,7 +188,10 @@ def encode_agenda_entry(entry: AgendaEntry) -> bytes:
 
 def decode_agenda_entry(data: bytes) -> AgendaEntry:
     """The inverse of encode_agenda_entry; raises Rejection."""
-    kind, due, *rest = codec.expect_tuple(codec.decode(data, max_bytes=MAX_AGENDA_ENTRY_BYTES), "agenda entry")
+    items = codec.expect_tuple(codec.decode(data, max_bytes=MAX_AGENDA_ENTRY_BYTES), "agenda entry")
+    if len(items) < 2:
+        raise Rejection(RejectionReason.MALFORMED, f"agenda entry: expected at least 2 items, got {len(items)}")
+    kind, due, *rest = items
     due_ms = codec.expect_int(due, "agenda entry.due_ms")
     if kind == _FORGET:
         (key,) = codec.expect_tuple(tuple(rest), "agenda entry", length=1)

@@ -7,6 +7,7 @@ from mpisa.primitives import state_keys
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import NotFound, UsageError
 from mpisa.primitives.identifiers import ArtefactName, parse_address
+from mpisa.sdk.client import Client
 
 ADDRESS = "0x" + "11" * 20
 CID = str(Cid.of(b"x"))
@@ -25,6 +26,23 @@ def test_state_keys_have_readable_forms() -> None:
     assert names.state_key("0x00ff") == b"\x00\xff"
     with pytest.raises(UsageError, match=r"^state key 'nonsense': expected hex, account:ADDRESS"):
         names.state_key("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("what", "hint"),
+    [
+        ("nonsense", "a name looks like owner/model@tag"),
+        ("Alice/demo", "a name looks like owner/model@tag"),
+        (
+            f"{CID}/weights.bin",
+            f"paths below a CID aren't taken: `mpisa blob ls {CID}` lists the CIDs of what it holds",
+        ),
+    ],
+)
+def test_what_is_neither_a_cid_nor_a_name_is_a_usage_error(what: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"^'{what}' is neither a CID nor a name: ") as caught:
+        names.cid_of(Client("http://127.0.0.1:1"), what)
+    assert caught.value.hint == hint
 
 
 def test_inputs_take_their_relation_from_the_role_unless_given() -> None:

@@ -44,6 +44,7 @@ def test_a_second_node_on_the_same_home_says_so(net: Devnet) -> None:
     node = net.nodes()[0]
     outcome = net.spawn("node", "run", "--home", node["home"], "--json")
     assert outcome.code == 1, outcome.err
+    assert outcome.out == b""
     assert outcome.error["code"] == "store-busy"
     assert f"(pid {node['pid']})" in outcome.error["message"]
     assert net.json("chain", "head", node=1)["height"] >= 0

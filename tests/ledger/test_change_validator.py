@@ -10,6 +10,7 @@ from mpisa.primitives.errors import RejectionReason
 from mpisa.primitives.keys import KeyKind
 from mpisa.primitives.possession import KeyRole, prove_possession, verify_record
 from mpisa.primitives.receipt import ReceiptStatus
+from mpisa.primitives.staking import MAX_RETURNS
 from mpisa.primitives.state_keys import Claim, validator_key
 from mpisa.primitives.validator_operations import NO_KEY, ChangeValidator, ValidatorKeys
 from tests.ledger.conftest import certificate_key, consensus_key, operator_key
@@ -111,6 +112,19 @@ def test_a_key_that_does_not_prove_itself_is_refused(chain, role):
         R.BAD_POSSESSION,
         f"operations[0].change-validator: the proof isn't the {role.label}'s signature for this transaction",
     )
+
+
+def test_addresses_on_their_way_to_be_free_are_bounded_too():
+    chain = StakingChain((10, 10), min_epoch_ms=0)
+    for number in range(MAX_RETURNS):
+        keys = ValidatorKeys(certificate=other_key(100 + number, KeyKind.SECP256K1))
+        assert chain.change(1, keys).status is ReceiptStatus.APPLIED
+    receipt = chain.change(1, NEW_CERTIFICATE)
+    assert (receipt.reason, receipt.detail) == (
+        R.TOO_MANY_RETURNS,
+        "operations[0].change-validator: expected fewer than 16 amounts on their way back, got 16",
+    )
+    assert chain.change(1, NEW_CONSENSUS).status is ReceiptStatus.APPLIED
 
 
 def test_the_same_keys_again_are_no_change(chain):

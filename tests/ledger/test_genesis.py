@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 
 from mpisa.ledger.parameters import read_parameters
+from mpisa.ledger.staking import read_claim, read_epoch, read_registrations
 from mpisa.ledger.validators import read_validator_set, read_validators
 from mpisa.primitives import digest, merkle
 from mpisa.primitives.errors import IntegrityError, Rejection
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
+from mpisa.primitives.identifiers import Address
+from mpisa.primitives.staking import EpochState, Registration, claims_of
+from mpisa.primitives.staking_parameters import DAY_MS, MAX_SPAN_MS, StakingParameters
 from mpisa.primitives.state_keys import validator_key
 from mpisa.primitives.validator_record import ValidatorRecord
 
@@ -163,3 +167,80 @@ def test_parameters_come_back_from_their_bytes(genesis):
 def test_an_account_without_a_key_shows_it_first(genesis):
     bare = replace(genesis, accounts=(GenesisAccount(genesis.accounts[0].address, 7),))
     assert Genesis.from_json(bare.to_json()) == bare
+
+
+def test_what_genesis_validators_have_at_stake(genesis):
+    (validator,) = genesis.validators
+    state = genesis_state(genesis)
+    assert read_registrations(state.get) == (Registration(validator.operator, validator, 10, validator.address),)
+    assert read_epoch(state.get) == EpochState(0, genesis.time_ms, seated=1, electable=1)
+    for claim, value in claims_of(validator):
+        assert read_claim(state.get, claim, value) == validator.operator
+
+
+def test_a_validator_without_an_operator_is_its_certificate_keys_own():
+    record = ValidatorRecord("v", Address(bytes([7]) * 20), 1, bytes(32), "p")
+    assert record.operator == record.address
+    assert ValidatorRecord.decode(record.encode()) == record
+    assert ValidatorRecord.from_document(record.to_document(), "validators[0]") == record
+
+
+def test_operators_and_post_quantum_keys_are_one_validators(genesis):
+    (first,) = genesis.validators
+    second = replace(first, address=bytes([255]) * 20, name="v2", consensus_key=bytes(32), peer_id="p2")
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: validators.operator: expected each once$"):
+        replace(genesis, validators=(first, second)).validate()
+    keys = {"post_quantum_key": bytes(1952)}
+    both = (replace(first, **keys), replace(second, operator=bytes(20), **keys))
+    with pytest.raises(Rejection, match=r"^bad-genesis: genesis: validators.post_quantum_key: expected each once$"):
+        replace(genesis, validators=both).validate()
+    with pytest.raises(Rejection) as refusal:
+        replace(genesis, validators=(replace(first, post_quantum_key=b"short"),)).validate()
+    assert str(refusal.value) == (
+        "bad-genesis: genesis: validators[0].post_quantum_key: expected none or 1952 bytes, got 5"
+    )
+
+
+def test_the_stake_of_a_genesis_validator_is_enough(genesis):
+    staking = StakingParameters(power_unit=3, minimum_stake=31)
+    parameters = replace(genesis.parameters, staking=staking)
+    with pytest.raises(Rejection) as refusal:
+        replace(genesis, parameters=parameters).validate()
+    assert str(refusal.value) == (
+        "bad-genesis: genesis: validators[0]: the stake of its power: expected an integer from 31 to "
+        "18446744073709551615, got 30"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"power_unit": 0}, "power_unit: expected an integer from 1 to 18446744073709551615, got 0"),
+        ({"power_unit": 9}, "minimum_stake: expected an integer from 9 to 18446744073709551615, got 1"),
+        ({"slash_ppm": 1_000_001}, "slash_ppm: expected an integer from 0 to 1000000, got 1000001"),
+        ({"jail_ms": MAX_SPAN_MS + 1}, f"jail_ms: expected an integer from 0 to {MAX_SPAN_MS}, got {MAX_SPAN_MS + 1}"),
+        (
+            {"trusting_ms": 70, "evidence_ms": 30, "unbonding_ms": 100},
+            "unbonding_ms: expected more than trusting_ms + evidence_ms = 100, got 100",
+        ),
+    ],
+)
+def test_staking_parameters_that_do_not_fit_are_refused(genesis, changes, message):
+    parameters = replace(genesis.parameters, staking=replace(StakingParameters(), **changes))
+    with pytest.raises(Rejection) as refusal:
+        replace(genesis, parameters=parameters).validate()
+    assert str(refusal.value) == f"bad-genesis: genesis: parameters.staking.{message}"
+
+
+def test_the_defaults_fit_each_other():
+    staking = StakingParameters()
+    staking.validate()
+    assert staking.unbonding_ms == staking.trusting_ms + staking.evidence_ms + DAY_MS
+
+
+def test_a_document_without_staking_is_refused(genesis):
+    document = json.loads(genesis.to_json())
+    del document["parameters"]["staking"]["jail_ms"]
+    with pytest.raises(Rejection) as refusal:
+        Genesis.from_document(document)
+    assert str(refusal.value) == "bad-genesis: genesis: parameters.staking: missing ['jail_ms'], unknown []"

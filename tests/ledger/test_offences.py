@@ -150,6 +150,24 @@ def test_what_nobody_can_be_charged_with_changes_nothing(chain, offence):
     assert (result.punishments, result.changes) == ((), ())
 
 
+def test_who_left_can_not_have_done_anything_in_an_epoch_without_it(chain):
+    chain.leave(1)
+    chain.end_epoch()
+    assert chain.execute(offences=(double_vertex(1, epoch=1),)).punishments == ()
+    assert chain.returns() == [(1, 100)]
+
+
+def test_a_stray_header_of_another_epoch_jails_for_longer(chain):
+    chain.bond(2, 10)
+    chain.end_epoch()
+    chain.execute(offences=(double_vertex(1, epoch=0, kind=STRAY),))
+    chain.time_ms += 3_000
+    at_ms = chain.time_ms
+    chain.execute(offences=(double_vertex(1, epoch=1, kind=STRAY),))
+    assert chain.registration(1).jailed_until_ms == at_ms + 7_000
+    assert chain.epoch_state.electable == 3
+
+
 def test_a_stray_header_jails_and_burns_nothing(chain):
     offence = double_vertex(1, kind=STRAY)
     at_ms = chain.time_ms

@@ -16,6 +16,16 @@ from mpisa.primitives.keys import KeyKind, private_key
 from mpisa.primitives.operations import Faucet, Publish, SetName, Transfer, rotate_key
 from mpisa.primitives.record import ArtefactKind, ExternalReference, Input, ProvenanceRecord
 from mpisa.primitives.transaction import SignedTransaction, Transaction, decode_transaction, sign_transaction
+from mpisa.primitives.validator_operations import (
+    NO_KEY,
+    Bond,
+    ChangeValidator,
+    LeaveValidator,
+    Unbond,
+    ValidatorKeys,
+    change_validator,
+    join_validator,
+)
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "transactions.json"
 CHAIN_HASH = chain_hash("vector-chain", sha256(b"genesis of the vectors"))
@@ -37,6 +47,7 @@ def make_operations(sender: Address) -> dict[str, tuple]:
     )
     name = ArtefactName("owner", "model", "v1.0")
     rotation = rotate_key(private_key(KeyKind.SECP256K1, bytes([9]) * 32), CHAIN_HASH, sender, 3)
+    keys = ValidatorKeys(private_key(KeyKind.ED25519, bytes([7]) * 32), private_key(KeyKind.SECP256K1, bytes([8]) * 32))
     return {
         "transfer": (Transfer(RECIPIENT, (1 << 64) - 1),),
         "faucet": (Faucet(RECIPIENT, 1),),
@@ -44,6 +55,12 @@ def make_operations(sender: Address) -> dict[str, tuple]:
         "set-name": (SetName(name, record.subject),),
         "remove-name": (SetName(name, None),),
         "rotate-key": (rotation,),
+        "join-validator": (join_validator(keys, CHAIN_HASH, sender, 3, name="v", peer_id="12D3KooWPeer", stake=1_000),),
+        "leave-validator": (LeaveValidator(),),
+        "bond": (Bond((1 << 64) - 1),),
+        "unbond": (Unbond(1),),
+        "change-validator": (change_validator(keys, CHAIN_HASH, sender, 3),),
+        "change-validator-drop": (ChangeValidator(post_quantum=NO_KEY, peer_id="12D3KooWOther"),),
         "bundle": (Publish(record), SetName(name, record.subject), Transfer(RECIPIENT, 5)),
     }
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mpisa.primitives import state_keys
 from mpisa.primitives.cid import Cid
+from mpisa.primitives.digest import sha256
 from mpisa.primitives.identifiers import ArtefactName
 
 ADDRESS = bytes(range(20))
@@ -20,6 +21,14 @@ def test_the_bytes_of_each_space() -> None:
     assert state_keys.name_key(ArtefactName("alice", "llama", "v1")) == b"name\0\x05alice\x05llama\x02v1"
     assert state_keys.owner_key("alice") == b"owner\0\x05alice"
     assert state_keys.parameters_key() == b"parameters\0"
+    assert state_keys.epoch_key() == b"epoch\0"
+    assert state_keys.registration_key(ADDRESS) == b"registration\0" + ADDRESS
+    assert state_keys.registrations_key() == b"registrations\0"
+    assert state_keys.claim_key(state_keys.Claim.NAME, b"v1") == b"claim\0\x04name" + sha256(b"v1")
+    assert state_keys.agenda_key(258) == b"agenda\0" + bytes(6) + b"\x01\x02"
+    assert state_keys.closed_key(1) == b"closed\0" + bytes(7) + b"\x01"
+    assert state_keys.offence_key(ADDRESS, 1, True) == b"offence\0" + ADDRESS + bytes(7) + b"\x01\x01"
+    assert state_keys.offence_key(ADDRESS, 1, False) == b"offence\0" + ADDRESS + bytes(7) + b"\x01\x00"
 
 
 words = st.from_regex(r"[a-z0-9]{1,4}", fullmatch=True)
