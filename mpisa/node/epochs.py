@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consensus.dag.judging import Era
 from consensus.dag.vertex import decode_vertex
 from consensus.events import ProposalRecord, StoredEpoch
 from consensus.order.checkpoint import decode_cursor
 from consensus.order.epoch import EpochStart, open_epochs, start_behind
 from consensus.succession import Succession
+from mpisa.node.offences import eras_before
 from mpisa.primitives.errors import NotFound
 from mpisa.primitives.identifiers import Epoch, Round
 
@@ -122,13 +122,5 @@ class Epochs:
             head.chain_hash,
             self._identity,
             [(self.start_of(epoch), self.stored(epoch)) for epoch in epochs],
-            self._eras_before(epochs[0]),
+            eras_before(self._store, epochs[0], self._parameters),
         )
-
-    def _eras_before(self, epoch: Epoch) -> dict[Epoch, Era]:
-        """Those of which evidence may still come."""
-        eras = {}
-        for earlier in range(max(0, epoch - self._parameters.evidence_epochs), epoch):
-            record, following = self._store.epoch(earlier), self._store.epoch(earlier + 1)
-            eras[Epoch(earlier)] = Era(record.committee, record.base + 1, following.base)
-        return eras

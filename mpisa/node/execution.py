@@ -14,18 +14,21 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from consensus.events import CommittedSubDag, Executed
 from consensus.order.checkpoint import decode_cursor
 from consensus.order.ranges import Outline, encode_outline
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.transition import BlockResult, execute_payloads
 from mpisa.node.chain_store import ExecutedBlock
+from mpisa.node.offences import jurisdiction_in, offences_of
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import ZERO_DIGEST, sha256
 from mpisa.primitives.errors import IntegrityError
 from mpisa.primitives.header import Header, Validator, ValidatorSet, header_hash, sign_header
-from mpisa.primitives.identifiers import Height
+from mpisa.primitives.identifiers import Height, format_address
 from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.state_keys import RECORD_SPACE
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor as ThreadExecutor
 
     from consensus.dag.vertex import VertexRef
+    from consensus.parameters import Parameters
+    from mpisa.ledger.offences import Offence
     from mpisa.node.chain_store import ChainStore
     from mpisa.primitives.keys import PrivateKey, PublicKey
     from mpisa.primitives.transaction import SignedTransaction
@@ -41,6 +46,9 @@ if TYPE_CHECKING:
 MAX_CHECKED_SIGNATURES = 65_536
 MAX_UNCERTIFIED = 1_024
 """Heights told to consensus again after a restart; the certificates of earlier ones are asked for from peers."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class SignatureCache:
@@ -101,9 +109,11 @@ class Execution:
         keys: Sequence[PrivateKey],
         writer: ThreadExecutor,
         signatures: SignatureCache,
+        parameters: Parameters,
         stages: Stages | None = None,
     ) -> None:
         self._store = store
+        self._parameters = parameters
         self._keys = {key.public_key.address: key for key in keys}
         self._writer = writer
         self._signatures = signatures
@@ -181,7 +191,13 @@ class Execution:
         previous = self._store.header(height - 1)
         context = BlockContext(previous.chain_hash, height, commit.time_ms, commit.epoch)
         with self._stages.measure(Stage.EXECUTION):
-            result = execute_payloads(self._store, payloads, context, signature_ok=self._signatures.check)
+            result = execute_payloads(
+                self._store,
+                payloads,
+                context,
+                signature_ok=self._signatures.check,
+                offences=self._offences(commit),
+            )
         with self._stages.measure(Stage.STATE_MAP):
             update = self._store.preview(result.changes)
         with self._stages.measure(Stage.HEADER):
@@ -201,7 +217,25 @@ class Execution:
                 result.next_validators,
             )
             self._store.commit(block, update, sync=sync)
+        for item in result.punishments:
+            log.error(
+                "validator punished",
+                operator=format_address(item.operator),
+                kind=item.offence.kind.value,
+                epoch=item.offence.epoch,
+                position=item.offence.position,
+                burned=item.burned,
+                jailed_until_ms=item.jailed_until_ms,
+                height=height,
+            )
         return block
+
+    def _offences(self, commit: CommittedSubDag) -> tuple[Offence, ...]:
+        """What the evidence in the commit proves; a folded one carries none."""
+        if not any(vertex.evidence for vertex in commit.vertices):
+            return ()
+        jurisdiction = jurisdiction_in(self._store, commit.epoch, self._parameters)
+        return offences_of(commit.vertices, jurisdiction, self._parameters)
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
         assert commit.block is not None

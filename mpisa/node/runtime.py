@@ -214,7 +214,7 @@ async def assemble(
     writer = _threads(stack, 1, "writer")
     stages = Stages()
     signatures = SignatureCache(stages=stages)
-    execution = Execution(store, setup.keys.certificates, writer, signatures, stages)
+    execution = Execution(store, setup.keys.certificates, writer, signatures, parameters, stages)
     epochs = epochs_of(setup, parameters, store, vertices)
     rebuild = Rebuild(epochs, parameters, store, vertices, execution)
     await loop.run_in_executor(writer, rebuild.run, stopping)

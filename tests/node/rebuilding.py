@@ -25,7 +25,7 @@ def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> in
     parameters = Parameters().with_agreed(dict(setup.genesis.parameters.consensus))
     try:
         with ThreadPoolExecutor(1) as writer:
-            execution = Execution(store, (), writer, SignatureCache())
+            execution = Execution(store, (), writer, SignatureCache(), parameters)
             epochs = epochs_of(setup, parameters, store, vertices)
             work = Rebuild(epochs, parameters, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
             return work.run(lambda: progress(store.height))

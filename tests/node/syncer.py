@@ -82,7 +82,7 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
     heard = Heard()
     peers = {PeerId(item.peer_id): index for index, item in enumerate(genesis.validators)}
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as checker:
-        execution = Execution(store, (), writer, SignatureCache())
+        execution = Execution(store, (), writer, SignatureCache(), parameters)
         sources = Sources(network, checker)
         applying = Applying(store, vertices, execution, writer, heard, home)
         ranging = Ranging(sources, parameters, span_blocks=span_blocks)

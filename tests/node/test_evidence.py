@@ -1,0 +1,86 @@
+"""From two signatures on the wire to a punished validator in the state of every node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from consensus.dag.vertex import ExecutionSignature, Vertex, decode_vertex, encode_vertex, sign_vertex
+from consensus.parameters import Parameters
+from mpisa.ledger.offences import OffenceKind
+from mpisa.node.links import SIGNATURE_FRAME, VERTEX_FRAME, encode_signature
+from mpisa.primitives import codec
+from mpisa.primitives.header import certificate_digest
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
+from mpisa.primitives.state_keys import offence_key
+from tests.node.cluster import Cluster, key_of, running, until
+
+ALICE = key_of("account 0")
+OFFENDER = 2
+EPOCH = Epoch(0)
+
+
+def recorded(cluster: Cluster, number: int, *, punishable: bool = True) -> codec.Value:
+    """What a node's state holds against the offender."""
+    operator = cluster.genesis.validators[OFFENDER].address
+    raw = cluster.nodes[number]._running.store.get(offence_key(operator, EPOCH, punishable))
+    return None if raw is None else codec.decode(raw, max_bytes=1_024)
+
+
+async def everywhere(cluster: Cluster, *, punishable: bool = True) -> codec.Value:
+    """The same on every node, once it is there."""
+    for number in cluster.nodes:
+        await until(lambda number=number: recorded(cluster, number, punishable=punishable) is not None, "an offence")
+    found = {codec.encode(recorded(cluster, number, punishable=punishable)) for number in cluster.nodes}
+    assert len(found) == 1
+    return codec.decode(found.pop(), max_bytes=1_024)
+
+
+def twin_of(vertex: Vertex, cluster: Cluster) -> bytes:
+    """What the offender also signs."""
+    keys = cluster.nodes[OFFENDER]._setup.keys
+    assert keys.consensus is not None
+    header = replace(vertex.header, timestamp_ms=vertex.timestamp_ms + 1)
+    return encode_vertex(sign_vertex(header, vertex.payload, vertex.evidence, keys.consensus))
+
+
+async def test_two_vertices_of_one_round(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        runtime = cluster.nodes[0]._running
+        peer = cluster.nodes[OFFENDER]._running.network.peer_id
+
+        def last() -> Vertex | None:
+            found = [decode_vertex(raw, Parameters()) for raw in runtime.vertices.all_from(0, 0)]
+            return next((vertex for vertex in reversed(found) if vertex.author == OFFENDER), None)
+
+        await until(lambda: last() is not None, "a vertex of the offender")
+        vertex = last()
+        assert vertex is not None
+        await runtime.links._on_frame(peer, VERTEX_FRAME + twin_of(vertex, cluster))
+        kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
+        assert (kind, position) == (OffenceKind.DOUBLE_VERTEX, vertex.round)
+        for node in cluster.nodes.values():
+            await until(lambda node=node: node._running.helm.epoch == 1, "the next epoch")  # type: ignore[misc]
+        addresses = [item.address for item in runtime.helm.committee.authorities]
+        assert addresses == [item.address for index, item in enumerate(cluster.genesis.validators) if index != OFFENDER]
+        done = await cluster.nodes[1].submit(cluster.transfer(ALICE, 0), "certified")
+        assert done.height is not None
+        await cluster.level(done.height)
+
+
+async def test_two_headers_of_one_height(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        done = await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
+        assert done.height is not None
+        keys = cluster.nodes[OFFENDER]._setup.keys
+        assert keys.certificate is not None
+        peer = cluster.nodes[OFFENDER]._running.network.peer_id
+        false = bytes([7]) * 32
+        digest = certificate_digest(cluster.genesis.chain_hash, done.height, false)
+        signed = ExecutionSignature(
+            Height(done.height), false, AuthorityIndex(OFFENDER), keys.certificate.sign_digest(digest)
+        )
+        frame = SIGNATURE_FRAME + encode_signature(signed, EPOCH)
+        await cluster.nodes[0]._running.links._on_frame(peer, frame)
+        kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
+        assert (kind, position) == (OffenceKind.DOUBLE_HEADER, done.height)
