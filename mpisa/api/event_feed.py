@@ -14,9 +14,7 @@ from mpisa.primitives.errors import NotReady
 from mpisa.sdk.models import Event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from mpisa.node.facade import Events
+    from mpisa.node.facade import Events, Subscription
 
 REMEMBERED_EVENTS: Final = 1_024
 MAX_QUEUED_EVENTS: Final = 512
@@ -104,14 +102,13 @@ class EventFeed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _read(self, stream: AsyncIterator[object]) -> None:
+    async def _read(self, stream: Subscription) -> None:
         try:
-            async for event in stream:
-                self.publish(Event(id=event.id, kind=event.kind.value, data=dict(event.data)))  # type: ignore[attr-defined]
+            while events := await stream.take():
+                for event in events:
+                    self.publish(Event(id=event.id, kind=event.kind.value, data=event.data))
         finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
+            await stream.aclose()
         for listener in self._listeners:
             listener.end()
 

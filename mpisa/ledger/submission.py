@@ -33,15 +33,26 @@ def validate_for_submission(
     wait). `context` is that of the next block as far as it is known: the time is the submitter's node's.
     """
     signed = decode_transaction(raw)
-    transaction = signed.transaction
     rules = Rules(context, read_parameters(view))
-    state = BlockState(view)
-    account = state.account(transaction.sender)
     check = verify_signature if signature_ok is None else signature_ok
-    key = validate_authentic(account, signed, context, check)
+    validate_signed(BlockState(view), signed, rules, pending_nonce=pending_nonce, signature_ok=check)
+    return signed
+
+
+def validate_signed(
+    state: BlockState,
+    signed: SignedTransaction,
+    rules: Rules,
+    *,
+    pending_nonce: int | None,
+    signature_ok: SignatureCheck,
+) -> None:
+    """The same for a transaction that is decoded already, on a state of its own. Raises Rejection."""
+    transaction = signed.transaction
+    account = state.account(transaction.sender)
+    key = validate_authentic(account, signed, rules.context, signature_ok)
     account_nonce = 0 if account is None else account.nonce
     expected = account_nonce if pending_nonce is None else max(pending_nonce, account_nonce)
     validate_admission(account, transaction, rules, expected_nonce=expected)
     if expected == account_nonce:
         apply_transaction(state, signed, key, rules)
-    return signed

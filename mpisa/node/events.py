@@ -15,7 +15,7 @@ from mpisa.node.views import Event, EventKind
 from mpisa.primitives.errors import NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_SUBSCRIBERS = 256
 
@@ -50,12 +50,24 @@ class Subscription:
         self._hub.forget(self)
         self.end()
 
-    def deliver(self, event: Event) -> None:
-        """Queues an event; the oldest makes room."""
-        if len(self._events) >= self._bound:
+    async def take(self) -> list[Event]:
+        """Everything that is queued, at least one event; none at the end."""
+        while not self._events and not self._closed:
+            self._wake.clear()
+            await self._wake.wait()
+        taken = list(self._events)
+        self._events.clear()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            taken.insert(0, Event(taken[0].id - 1, EventKind.GAP, {"lost": lost}))
+        return taken
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Queues events; the oldest make room."""
+        self._events.extend(events)
+        while len(self._events) > self._bound:
             self._events.popleft()
             self._lost += 1
-        self._events.append(event)
         self._wake.set()
 
     def end(self) -> None:
@@ -75,10 +87,16 @@ class EventHub:
 
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
         """Never blocks and never raises."""
-        event = Event(self._next_id, kind, dict(data))
-        self._next_id += 1
-        for subscription in self._subscriptions:
-            subscription.deliver(event)
+        self.publish_all(kind, (dict(data),))
+
+    def publish_all(self, kind: EventKind, items: Sequence[dict[str, object]]) -> None:
+        """Several of one kind; what each says is the hub's from now on."""
+        first = self._next_id
+        self._next_id += len(items)
+        if self._subscriptions:
+            events = [Event(first + at, kind, data) for at, data in enumerate(items)]
+            for subscription in self._subscriptions:
+                subscription.deliver(events)
 
     def subscribe(self) -> Subscription:
         """Events from now on. Raises NotReady above MAX_SUBSCRIBERS."""

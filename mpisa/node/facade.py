@@ -99,10 +99,21 @@ class Blobs(Protocol):
         ...
 
 
+class Subscription(Protocol):
+    """One subscriber's events, in order; a gap is an event of its own."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+    async def take(self) -> list[Event]:
+        """Everything that is queued, at least one event; none at the end."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
 class Events(Protocol):
     """Each subscriber has its own bounded queue."""
 
-    def subscribe(self) -> AsyncIterator[Event]: ...
+    def subscribe(self) -> Subscription: ...
 
 
 class TransactionStream(Protocol):

@@ -14,7 +14,6 @@ import structlog
 from mpisa.network.ports import PeerId
 from mpisa.node.views import EventKind
 from mpisa.primitives.errors import Rejection, RejectionReason
-from mpisa.primitives.receipt import ReceiptStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,18 +72,19 @@ class Reactions:
                 "transactions": len(block.transactions),
             },
         )
-        for index, receipt in enumerate(block.receipts):
-            applied = receipt.status is ReceiptStatus.APPLIED
-            self._events.publish(
-                EventKind.TRANSACTION,
+        self._events.publish_all(
+            EventKind.TRANSACTION,
+            [
                 {
                     "hash": receipt.tx_hash.hex(),
                     "height": height,
                     "index": index,
-                    "status": "applied" if applied else "rejected",
+                    "status": receipt.status.value,
                     "reason": None if receipt.reason is None else receipt.reason.value,
-                },
-            )
+                }
+                for index, receipt in enumerate(block.receipts)
+            ],
+        )
         log.info("executed", height=height, hash=block_hash, transactions=len(block.transactions))
         self._certificates.executed()
 

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.payload import ITEM_OVERHEAD, LIST_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, decode_payload, encode_payload
-from mpisa.ledger.rules import BlockContext
-from mpisa.ledger.submission import validate_for_submission
+from mpisa.ledger.rules import BlockContext, Rules
+from mpisa.ledger.state import BlockState
+from mpisa.ledger.submission import validate_signed
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.mempool import Mempool, PooledTransaction
 from mpisa.node.stages import Stage, Stages
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from mpisa.node.execution import SignatureCache
     from mpisa.node.mempool import Dropped
     from mpisa.node.waiting import Entry, Listener
+    from mpisa.primitives.genesis import ChainParameters
     from mpisa.primitives.transaction import SignedTransaction
 
 
@@ -79,6 +82,7 @@ class Submissions:
         self._stages = stages or Stages()
         self._waiting = Waiting()
         self._flows = 0
+        self._parameters: tuple[int, ChainParameters] | None = None
         self.relay: Callable[[], Relay | None] = lambda: None
         self._stopped: MpisaError | None = NotReady("the node is starting", hint="wait until it is ready")
         self._withheld = False
@@ -164,7 +168,10 @@ class Submissions:
 
     def accept(self, raw: bytes) -> bytes:
         """Validates a raw transaction into the pool; its hash. Raises Rejection, or why nothing is taken now."""
-        with self._stages.measure(Stage.SUBMISSION):
+        sample = self._stages.sample(Stage.SUBMISSION)
+        if sample is None:
+            return self._accept(raw)
+        with sample:
             return self._accept(raw)
 
     def _accept(self, raw: bytes) -> bytes:
@@ -173,35 +180,47 @@ class Submissions:
             raise halted
         try:
             signed = decode_transaction(raw)
-            place = self._store.place(signed.hash)
-            if (place is None or not place.final) and signed.hash not in self._pool:
-                self._validate(raw, signed)
-                self._add(raw, signed)
+            if signed.hash not in self._pool:
+                self._judge(raw, signed)
         except Rejection:
             self.counters.transactions_refused += 1
             raise
         return signed.hash
 
-    def _add(self, raw: bytes, signed: SignedTransaction) -> None:
+    def _judge(self, raw: bytes, signed: SignedTransaction) -> None:
+        """Pools a transaction that isn't there, unless its outcome is final: then its nonce is used."""
+        state = BlockState(self._store)
+        sender, nonce = signed.transaction.sender, signed.transaction.nonce
+        account = state.account(sender)
+        state_nonce = 0 if account is None else account.nonce
+        if nonce < state_nonce:
+            place = self._store.place(signed.hash)
+            if place is not None and place.final:
+                return
+        pending = self._pool.pending_nonce(sender, state_nonce)
+        expected = nonce if pending < nonce <= pending + self._nonce_gap else pending
+        validate_signed(state, signed, self._rules(), pending_nonce=expected, signature_ok=self._signatures.check)
+        self._add(raw, signed, state_nonce)
+
+    def _rules(self) -> Rules:
+        """Those of the next block, as far as they are known."""
+        head = self._store.header(self._store.height)
+        if self._parameters is None or self._parameters[0] != head.height:
+            self._parameters = (head.height, read_parameters(self._store))
+        time_ms = max(self._clock.now_ms(), head.time_ms + 1)
+        return Rules(BlockContext(head.chain_hash, head.height + 1, time_ms, head.epoch), self._parameters[1])
+
+    def _add(self, raw: bytes, signed: SignedTransaction, state_nonce: int) -> None:
         transaction = signed.transaction
         pooled = PooledTransaction(
             signed.hash, raw_hash(raw), transaction.sender, transaction.nonce, transaction.expires_ms, raw
         )
         self.dropped(self._pool.drop_expired(self._clock.now_ms()))
         waiting = self._pool.has_waiting
-        self._pool.add(pooled, self._state_nonce(transaction.sender))
+        self._pool.add(pooled, state_nonce)
         self.counters.transactions_accepted += 1
         if self._pool.has_waiting and not waiting:
             self._on_waiting()
-
-    def _validate(self, raw: bytes, signed: SignedTransaction) -> None:
-        sender, nonce = signed.transaction.sender, signed.transaction.nonce
-        pending = self.pending_nonce(sender)
-        expected = nonce if pending < nonce <= pending + self._nonce_gap else pending
-        head = self._store.header(self._store.height)
-        time_ms = max(self._clock.now_ms(), head.time_ms + 1)
-        context = BlockContext(head.chain_hash, head.height + 1, time_ms, head.epoch)
-        validate_for_submission(self._store, raw, context, pending_nonce=expected, signature_ok=self._signatures.check)
 
     def _state_nonce(self, sender: Address) -> int:
         value = self._store.get(account_key(sender))

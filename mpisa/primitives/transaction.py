@@ -7,6 +7,7 @@ again (ML-DSA draws randomness) gives the same hash. What is signed is the domai
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ MAX_NONCE: Final = (1 << 63) - 1
 TRANSACTION_VERSION: Final = 1
 
 _PAIR_PREFIX: Final = b"\x92"
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,5 +194,5 @@ def _validate_memo(memo: str) -> None:
         raise Rejection(
             RejectionReason.TOO_LARGE, f"transaction.memo: expected at most {MAX_MEMO_BYTES} bytes, got {size}"
         )
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in memo):
+    if _CONTROL.search(memo) is not None:
         raise Rejection(RejectionReason.MALFORMED, "transaction.memo: expected no control characters")
