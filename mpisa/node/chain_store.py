@@ -21,6 +21,7 @@ from mpisa.ledger.validators import read_validators
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
 from mpisa.node.state_map import RECENT_HEIGHTS, StateMap
+from mpisa.node.state_pins import Pins
 from mpisa.primitives import codec
 from mpisa.primitives.errors import InvalidConfig, NotFound, StoreDamaged
 from mpisa.primitives.header import (
@@ -55,6 +56,8 @@ _CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"v
 _COMPLETE = _META + b"complete"
 """The height up to which no certificate is missing, as of the last chain block."""
 
+_BASE = _META + b"base"
+"""The height whose state this store began with: 0, or a snapshot's."""
 _LOWEST = _META + b"lowest"
 """The lowest height above genesis whose chain block is kept whole."""
 
@@ -95,6 +98,7 @@ class ChainStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._state: StateMap
+        self._pins = Pins(database)
         self._height = 0
         self._certified = 0
         self._complete = 0
@@ -144,7 +148,7 @@ class ChainStore:
         if not newest:
             raise self._damage(path, "there is no header")
         self._height = int.from_bytes(newest[0][0][1:], "big")
-        self._state = StateMap(self._db, self._height)
+        self._state = StateMap(self._db, self._height, int.from_bytes(self._db.get(_BASE) or b"", "big"))
         if self._state.load() != self.header(self._height).state_root:
             raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
         certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
@@ -321,11 +325,29 @@ class ChainStore:
         return self._state.prove(key, height, self.header(height).state_root)
 
     def state_chunk(self, height: int, from_path: bytes, max_bytes: int) -> StateChunk:
-        """What the state map of a recent height holds from a path on, about `max_bytes` of it, and the proof. Raises
+        """What the state map of a recent or pinned height holds from a path on, about `max_bytes` of it, and the
+        proof. Raises NotFound as value_at.
+        """
+        root = self.header(height).state_root
+        pin = self._pins.get(height)
+        if pin is not None:
+            return pin.chunk(height, root, from_path, max_bytes)
+        return self._state.chunk(height, root, from_path, max_bytes)
+
+    def pin_state(self, height: int) -> None:
+        """Holds the state of a recent height still, so that `state_chunk` serves it for longer (state_pins). Raises
         NotFound as value_at.
         """
-        self._state.require_recent(height)
-        return self._state.chunk(height, self.header(height).state_root, from_path, max_bytes)
+        self._pins.add(height, self._state)
+
+    def unpin_state(self, height: int) -> None:
+        """Ends a pin; harmless without one."""
+        self._pins.remove(height)
+
+    @property
+    def pinned_heights(self) -> tuple[int, ...]:
+        """Heights held still, the oldest pin first; older ones give way to newer."""
+        return self._pins.heights
 
     def scan_state(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """State entries under a prefix in key order, behind the key `after`."""
@@ -350,6 +372,7 @@ class ChainStore:
         assert update.root == header.state_root, "the map given is the one of the header"
         self._db.write(update.batch + self._batch(block), sync=sync)
         self._state.publish(update)
+        self._pins.expire(header.height)
         self._remember(header.height, header)
         self._height = header.height
 
@@ -421,4 +444,5 @@ class ChainStore:
 
     def close(self) -> None:
         """Harmless when closed already."""
+        self._pins.close()
         self._db.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mpisa.node.database import prefix_end
 from mpisa.node.state_cache import ByteCache
-from mpisa.node.state_history import History, Undo, undo_key
+from mpisa.node.state_history import UNDO, History, Undo, undo_key
 from mpisa.node.state_reader import LOW_BITS, StateReader
 from mpisa.node.state_storage import (
     CROWN_BITS,
@@ -255,6 +255,15 @@ class StateMap:
         """As StateReader.chunk, of a recent height."""
         self.require_recent(height)
         return self._reader.chunk(height, root, first, max_bytes)
+
+    def top_row(self, height: int) -> list[Node]:
+        """The upper row of the crown after a recent height."""
+        return self._reader.row_at(height, 1 << TOP_BITS, 1 << TOP_BITS)
+
+    def height_in(self, storage: StateStorage) -> int:
+        """The height that a snapshot of the database shows."""
+        found = storage.range(UNDO, prefix_end(UNDO), limit=1, reverse=True)
+        return max(self._base, int.from_bytes(found[0][0][len(UNDO) :], "big")) if found else self._base
 
     def scan(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Entries whose key has the prefix, in key order, behind the key `after`."""

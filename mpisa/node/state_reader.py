@@ -143,16 +143,20 @@ class StateReader:
         """Half of the crown after a height: the nodes below a heap index."""
         found = self._crowns.get((height, index))
         if found is None:
-            first, count = index << bits, 1 << bits
-            row = self._rows.row(first, count)
-            for later in self._heights_above(height):
-                for at, node in self._history.undo(later).nodes(first, count):
-                    row[at - first] = node
+            row = self.row_at(height, index << bits, 1 << bits)
             found = crown_of(bits, [(slot, node) for slot, node in enumerate(row) if node[0]])
             if len(self._crowns) >= MAX_SMALL_CROWNS:
                 self._crowns.pop(next(iter(self._crowns)), None)
             self._crowns[height, index] = found
         return found
+
+    def row_at(self, height: int, first: int, count: int) -> list[Node]:
+        """Neighbouring nodes of one of the remembered rows after a height."""
+        row = self._rows.row(first, count)
+        for later in self._heights_above(height):
+            for at, node in self._history.undo(later).nodes(first, count):
+                row[at - first] = node
+        return row
 
     def _prove(self, path: bytes, height: int) -> MapProof:
         top = self._crown(height, TOP_BITS, 1).descend(slot_of(path, 0, TOP_BITS))

@@ -9,7 +9,7 @@ Nodes are named by heap index as in the crown, in the unbounded binary tree: 1 i
 node is the number of bits behind the first. Where contents come from is the caller's business (`load`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -63,7 +63,12 @@ def replaced(bucket: bytes, changes: Sequence[Change]) -> bytes:
         path, digest = changes[0]
         return b"" if digest is None else path + digest
     entries: dict[bytes, bytes | None] = {**dict(records(bucket)), **dict(changes)}
-    return b"".join([path + digest for path, digest in sorted(entries.items()) if digest is not None])
+    return bucket_of([(path, digest) for path, digest in sorted(entries.items()) if digest is not None])
+
+
+def bucket_of(leaves: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The bucket of these paths and leaf hashes, ascending."""
+    return b"".join([path + digest for path, digest in leaves])
 
 
 def bucket_node(bucket: bytes, depth: int) -> Node:
@@ -165,7 +170,7 @@ def apply(index: int, node: Node, changes: Sequence[Change], load: Load, below: 
     below.old[index] = content
     if not is_page(content):
         bucket = replaced(content, changes)
-        return _settle(index, bucket, below)
+        return settle(index, bucket, below)
     depth = index.bit_length() - 1
     slots = page_slots(content)
     for slot, part in _parts(changes, depth):
@@ -178,7 +183,7 @@ def apply(index: int, node: Node, changes: Sequence[Change], load: Load, below: 
     return _collapse(index, slots, load, below)
 
 
-def _settle(index: int, bucket: bytes, below: Below) -> Node:
+def settle(index: int, bucket: bytes, below: Below) -> Node:
     """Keeps a bucket, or divides it when it is too large."""
     depth = index.bit_length() - 1
     if len(bucket) <= MAX_BUCKET * RECORD_BYTES:
@@ -186,8 +191,8 @@ def _settle(index: int, bucket: bytes, below: Below) -> Node:
         return bucket_node(bucket, depth)
     slots = [EMPTY_NODE] * PAGE_SLOTS
     for slot, part in _parts(list(records(bucket)), depth):
-        child = b"".join([path + digest for path, digest in part if digest is not None])
-        slots[slot] = _settle(index << PAGE_BITS | slot, child, below)
+        child = bucket_of([(path, digest) for path, digest in part if digest is not None])
+        slots[slot] = settle(index << PAGE_BITS | slot, child, below)
     page = page_of(slots)
     below.new[index] = page
     return page_node(page)
