@@ -5,19 +5,37 @@ batch; whatever happens, the store shows the state after a whole number of chain
 `state_map`'s; this module is the rest and the batch. A height is written once: a different header for it is refused, so
 that nothing can make this node sign twice.
 
-Keys: h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height ->
-receipts | t hash -> height, index, final | o height -> outline | d input CID, record key | e epoch -> its record | m
-cursor, genesis | s k n p u: the state (state_storage). One writer (the ordering task, through one executor thread), any
+Keys and encodings: chain_records, state_storage. One writer (the ordering task, through one executor thread), any
 number of readers in the loop.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consensus.dag.vertex import FIRST_EPOCH
-from mpisa.ledger.validators import read_validators
+from mpisa.node.chain_records import (
+    BASE,
+    BODY,
+    CERTIFICATE,
+    COMPLETE,
+    CURSOR,
+    EPOCH,
+    GENESIS,
+    HASH,
+    HEADER,
+    LOWEST,
+    OUTLINE,
+    RECEIPTS,
+    STORE_VERSION,
+    TRANSACTION,
+    VERSION,
+    ExecutedBlock,
+    TransactionPlace,
+    block_changes,
+    derived_prefix,
+    genesis_changes,
+    number,
+)
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
 from mpisa.node.state_map import RECENT_HEIGHTS, StateMap
@@ -28,10 +46,8 @@ from mpisa.primitives.header import (
     Certificate,
     Header,
     decode_header,
-    encode_header,
     header_hash,
 )
-from mpisa.primitives.identifiers import Epoch, Height
 from mpisa.primitives.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -42,54 +58,9 @@ if TYPE_CHECKING:
     from mpisa.node.state_map import StateUpdate
     from mpisa.node.state_reader import StateChunk
     from mpisa.primitives import merkle
-    from mpisa.primitives.validator_record import ValidatorRecord
 
 RECENT_EPOCHS = 16
 """Epoch records kept decoded."""
-
-STORE_VERSION = b"3"
-
-_HEADER, _HASH, _CERTIFICATE, _BODY, _RECEIPTS = b"h", b"H", b"c", b"b", b"r"
-_TRANSACTION, _OUTLINE, _DERIVED, _META = b"t", b"o", b"d", b"m"
-_EPOCH = b"e"
-_CURSOR, _GENESIS, _VERSION = _META + b"cursor", _META + b"genesis", _META + b"version"
-_COMPLETE = _META + b"complete"
-"""The height up to which no certificate is missing, as of the last chain block."""
-
-_BASE = _META + b"base"
-"""The height whose state this store began with: 0, or a snapshot's."""
-_LOWEST = _META + b"lowest"
-"""The lowest height above genesis whose chain block is kept whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransactionPlace:
-    """Where a transaction was executed. `final`: its nonce was used, so no later outcome can replace this one."""
-
-    height: int
-    index: int
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutedBlock:
-    """Everything that one chain block changes. `links`: (input CID bytes, record key) pairs for the lineage index;
-    `outline`: which vertices its commits ordered (consensus.order.ranges), for those who apply it without ordering;
-    `next_validators`: the set that a closing block elects.
-    """
-
-    header: Header
-    transactions: tuple[bytes, ...]
-    receipts: tuple[Receipt, ...]
-    changes: tuple[tuple[bytes, bytes | None], ...]
-    links: tuple[tuple[bytes, bytes], ...]
-    outline: bytes
-    cursor: bytes
-    next_validators: tuple[ValidatorRecord, ...] | None = None
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(8, "big")
 
 
 class ChainStore:
@@ -113,8 +84,8 @@ class ChainStore:
         database = Database(path, "chain store")
         try:
             store = cls(database)
-            found = database.get(_GENESIS)
-            version = database.get(_VERSION)
+            found = database.get(GENESIS)
+            version = database.get(VERSION)
             if found is None:
                 store._begin(genesis, genesis_state, genesis_hash)
             elif version != STORE_VERSION:
@@ -132,29 +103,20 @@ class ChainStore:
 
     def _begin(self, genesis: Header, state: Mapping[bytes, bytes], genesis_hash: bytes) -> None:
         batch = StateMap(self._db, -1).preview(state.items()).batch
-        batch += [
-            (_HEADER + _number(0), encode_header(genesis)),
-            (_HASH + header_hash(genesis), _number(0)),
-            (_BODY + _number(0), codec.encode(())),
-            (_RECEIPTS + _number(0), codec.encode(())),
-            (_EPOCH + _number(0), EpochRecord(FIRST_EPOCH, Height(0), b"", read_validators(dict(state))).encode()),
-            (_GENESIS, genesis_hash),
-            (_VERSION, STORE_VERSION),
-        ]
-        self._db.write(batch, sync=True)
+        self._db.write(batch + genesis_changes(genesis, state, genesis_hash), sync=True)
 
     def _load(self, path: Path) -> None:
-        newest = self._db.range(_HEADER, prefix_end(_HEADER), limit=1, reverse=True)
+        newest = self._db.range(HEADER, prefix_end(HEADER), limit=1, reverse=True)
         if not newest:
             raise self._damage(path, "there is no header")
         self._height = int.from_bytes(newest[0][0][1:], "big")
-        self._state = StateMap(self._db, self._height, int.from_bytes(self._db.get(_BASE) or b"", "big"))
+        self._state = StateMap(self._db, self._height, int.from_bytes(self._db.get(BASE) or b"", "big"))
         if self._state.load() != self.header(self._height).state_root:
             raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
-        certified = self._db.range(_CERTIFICATE, prefix_end(_CERTIFICATE), limit=1, reverse=True)
+        certified = self._db.range(CERTIFICATE, prefix_end(CERTIFICATE), limit=1, reverse=True)
         self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
-        self._complete = int.from_bytes(self._db.get(_COMPLETE) or b"", "big")
-        self._lowest = int.from_bytes(self._db.get(_LOWEST) or _number(1), "big")
+        self._complete = int.from_bytes(self._db.get(COMPLETE) or b"", "big")
+        self._lowest = int.from_bytes(self._db.get(LOWEST) or number(1), "big")
         self._extend_complete()
 
     @staticmethod
@@ -174,13 +136,13 @@ class ChainStore:
     @property
     def cursor(self) -> bytes | None:
         """What the engine needs to go on from the latest executed commit."""
-        return self._db.get(_CURSOR)
+        return self._db.get(CURSOR)
 
     def epoch(self, epoch: int) -> EpochRecord:
         """An epoch whose beginning this node knows. Raises NotFound."""
         record = self._epochs.get(epoch)
         if record is None:
-            raw = self._db.get(_EPOCH + _number(epoch)) if 0 <= epoch < 1 << 63 else None
+            raw = self._db.get(EPOCH + number(epoch)) if 0 <= epoch < 1 << 63 else None
             if raw is None:
                 raise NotFound(f"epoch {epoch} hasn't begun here")
             record = self._epochs[epoch] = EpochRecord.decode(raw)
@@ -193,7 +155,7 @@ class ChainStore:
         cached = self._headers.get(height)
         if cached is not None:
             return cached
-        raw = self._db.get(_HEADER + _number(height)) if 0 <= height < 1 << 63 else None
+        raw = self._db.get(HEADER + number(height)) if 0 <= height < 1 << 63 else None
         if raw is None:
             raise self._not_kept(height)
         header = decode_header(raw)
@@ -230,21 +192,21 @@ class ChainStore:
 
     def reread_header(self, height: int) -> Header:
         """The header as the disk has it now, past every cache: what is signed is what was stored."""
-        raw = self._db.get(_HEADER + _number(height))
+        raw = self._db.get(HEADER + number(height))
         if raw is None:
             raise self._not_kept(height)
         return decode_header(raw)
 
     def height_of(self, block_hash: bytes) -> int:
         """Raises NotFound."""
-        raw = self._db.get(_HASH + block_hash)
+        raw = self._db.get(HASH + block_hash)
         if raw is None:
             raise NotFound(f"there is no chain block with hash {block_hash.hex()}")
         return int.from_bytes(raw, "big")
 
     def certificate(self, height: int) -> Certificate | None:
         """None for genesis and while the block is ordered only."""
-        raw = self._db.get(_CERTIFICATE + _number(height))
+        raw = self._db.get(CERTIFICATE + number(height))
         return None if raw is None else Certificate.decode(raw)
 
     @property
@@ -258,7 +220,7 @@ class ChainStore:
         for height in range(self._complete + 1, max(self._certified, through) + 1):
             if len(missing) == limit:
                 break
-            if self._db.get(_CERTIFICATE + _number(height)) is None:
+            if self._db.get(CERTIFICATE + number(height)) is None:
                 missing.append(height)
         return missing
 
@@ -267,23 +229,23 @@ class ChainStore:
         return [
             height
             for height in range(self._complete + 1, self._height + 1)
-            if self._db.get(_CERTIFICATE + _number(height)) is None
+            if self._db.get(CERTIFICATE + number(height)) is None
         ]
 
     def _extend_complete(self) -> None:
-        while self._complete < self._certified and self._db.get(_CERTIFICATE + _number(self._complete + 1)) is not None:
+        while self._complete < self._certified and self._db.get(CERTIFICATE + number(self._complete + 1)) is not None:
             self._complete += 1
 
     def transactions(self, height: int) -> tuple[bytes, ...]:
         """Signed transactions of a chain block, in order. Raises NotFound."""
-        return self._list(_BODY, height)
+        return self._list(BODY, height)
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
         """Outcomes, same order as the transactions. Raises NotFound."""
-        return tuple(Receipt.decode_stored(raw) for raw in self._list(_RECEIPTS, height))
+        return tuple(Receipt.decode_stored(raw) for raw in self._list(RECEIPTS, height))
 
     def _list(self, kind: bytes, height: int) -> tuple[bytes, ...]:
-        raw = self._db.get(kind + _number(height)) if 0 <= height < 1 << 63 else None
+        raw = self._db.get(kind + number(height)) if 0 <= height < 1 << 63 else None
         if raw is None:
             raise self._not_kept(height)
         items = codec.expect_tuple(codec.decode(raw, max_bytes=len(raw)), "chain block")
@@ -291,25 +253,25 @@ class ChainStore:
 
     def raw_header(self, height: int) -> bytes:
         """The header's bytes, past every cache: for any thread. Raises NotFound."""
-        raw = self._db.get(_HEADER + _number(height))
+        raw = self._db.get(HEADER + number(height))
         if raw is None:
             raise self._not_kept(height)
         return raw
 
     def raw_certificate(self, height: int) -> bytes:
         """The certificate's bytes, empty where there is none; for any thread."""
-        return self._db.get(_CERTIFICATE + _number(height)) or b""
+        return self._db.get(CERTIFICATE + number(height)) or b""
 
     def outline(self, height: int) -> bytes | None:
         """Which vertices the block's commits ordered; None for genesis and for what isn't kept."""
-        return self._db.get(_OUTLINE + _number(height))
+        return self._db.get(OUTLINE + number(height))
 
     def place(self, transaction_hash: bytes) -> TransactionPlace | None:
         """Where a transaction was executed first; a final outcome replaces one that wasn't."""
-        raw = self._db.get(_TRANSACTION + transaction_hash)
+        raw = self._db.get(TRANSACTION + transaction_hash)
         if raw is None:
             return None
-        return TransactionPlace(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:12], "big"), raw[12:] == b"\1")
+        return TransactionPlace.decode(raw)
 
     def get(self, key: bytes) -> bytes | None:
         """A state value after the latest executed chain block (ledger.state.StateView). Raises StoreDamaged."""
@@ -355,7 +317,7 @@ class ChainStore:
 
     def derived(self, cid: bytes, limit: int) -> list[bytes]:
         """Keys of records that named this CID as an input (some may have been replaced since)."""
-        prefix = _DERIVED + len(cid).to_bytes(2, "big") + cid
+        prefix = derived_prefix(cid)
         return [key[len(prefix) :] for key, _ in self._db.range(prefix, prefix_end(prefix), limit=limit)]
 
     def preview(self, changes: Iterable[tuple[bytes, bytes | None]]) -> StateUpdate:
@@ -370,29 +332,12 @@ class ChainStore:
         header = block.header
         assert header.height == self._height + 1, "chain blocks are committed in order"
         assert update.root == header.state_root, "the map given is the one of the header"
-        self._db.write(update.batch + self._batch(block), sync=sync)
+        places = self._places(block.receipts, header.height)
+        self._db.write(update.batch + places + block_changes(block, self._complete), sync=sync)
         self._state.publish(update)
         self._pins.expire(header.height)
         self._remember(header.height, header)
         self._height = header.height
-
-    def _batch(self, block: ExecutedBlock) -> list[Change]:
-        header, height = block.header, _number(block.header.height)
-        batch: list[Change] = [(_DERIVED + len(cid).to_bytes(2, "big") + cid + key, b"") for cid, key in block.links]
-        batch += self._places(block.receipts, header.height)
-        batch += [
-            (_HEADER + height, encode_header(header)),
-            (_HASH + header_hash(header), height),
-            (_BODY + height, codec.encode(block.transactions)),
-            (_RECEIPTS + height, codec.encode(tuple(receipt.encode_stored() for receipt in block.receipts))),
-            (_OUTLINE + height, block.outline),
-            (_CURSOR, block.cursor),
-            (_COMPLETE, _number(self._complete)),
-        ]
-        if block.next_validators is not None:
-            record = EpochRecord(Epoch(header.epoch + 1), header.height, block.cursor, block.next_validators)
-            batch.append((_EPOCH + _number(record.epoch), record.encode()))
-        return batch
 
     def _places(self, receipts: Sequence[Receipt], height: int) -> list[Change]:
         fresh: dict[bytes, TransactionPlace] = {}
@@ -400,17 +345,11 @@ class ChainStore:
             before = fresh.get(receipt.tx_hash) or self.place(receipt.tx_hash)
             if before is None or (receipt.nonce_used and not before.final):
                 fresh[receipt.tx_hash] = TransactionPlace(height, index, receipt.nonce_used)
-        return [
-            (
-                _TRANSACTION + key,
-                _number(place.height) + place.index.to_bytes(4, "big") + (b"\1" if place.final else b"\0"),
-            )
-            for key, place in fresh.items()
-        ]
+        return [(TRANSACTION + key, place.encode()) for key, place in fresh.items()]
 
     def add_certificate(self, height: int, certificate: Certificate) -> bool:
         """Keeps the first certificate of a height; False when there is one already. Not synced: peers have it too."""
-        key = _CERTIFICATE + _number(height)
+        key = CERTIFICATE + number(height)
         if self._db.get(key) is not None:
             return False
         self._db.write([(key, certificate.encode())], sync=False)
@@ -425,16 +364,16 @@ class ChainStore:
         assert through < self._height, "the latest chain block stays"
         batch: list[Change] = []
         for height in range(self._lowest, through + 1):
-            key = _number(height)
+            key = number(height)
             header = self.header(height)
-            batch += [(kind + key, None) for kind in (_BODY, _RECEIPTS, _OUTLINE)]
+            batch += [(kind + key, None) for kind in (BODY, RECEIPTS, OUTLINE)]
             for receipt in self.receipts(height):
                 place = self.place(receipt.tx_hash)
                 if place is not None and place.height == height:
-                    batch.append((_TRANSACTION + receipt.tx_hash, None))
+                    batch.append((TRANSACTION + receipt.tx_hash, None))
             if not header.closes_epoch:
-                batch += [(_HEADER + key, None), (_CERTIFICATE + key, None), (_HASH + header_hash(header), None)]
-        batch.append((_LOWEST, _number(through + 1)))
+                batch += [(HEADER + key, None), (CERTIFICATE + key, None), (HASH + header_hash(header), None)]
+        batch.append((LOWEST, number(through + 1)))
         self._db.write(batch, sync=False)
         self._lowest = through + 1
         self._complete = max(self._complete, through)

@@ -21,7 +21,7 @@ from consensus.order.checkpoint import decode_cursor
 from consensus.order.ranges import Outline, encode_outline
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.transition import BlockResult, execute_payloads
-from mpisa.node.chain_store import ExecutedBlock
+from mpisa.node.chain_records import ExecutedBlock
 from mpisa.node.offences import jurisdiction_in, offences_of
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle

@@ -66,7 +66,7 @@ class StateLoading:
         return None if self._next == _DONE else self._next
 
     def add(self, chunk: StateChunk) -> None:
-        """Verify a chunk that begins at `next_path` and keep it. Raises Rejection for one that the root doesn't bind."""
+        """Keep a chunk that begins at `next_path`. Raises Rejection for one that the root doesn't bind."""
         if self._next == _DONE:
             raise Rejection(RejectionReason.BAD_PROOF, "the state is here already")
         if len(chunk.entries) > MAX_CHUNK_ENTRIES:

@@ -31,7 +31,8 @@ from mpisa.primitives.state_keys import ACCOUNT_SPACE, account_key
 from mpisa.primitives.transaction import decode_transaction, raw_hash
 
 if TYPE_CHECKING:
-    from mpisa.node.chain_store import ChainStore, ExecutedBlock
+    from mpisa.node.chain_records import ExecutedBlock
+    from mpisa.node.chain_store import ChainStore
     from mpisa.node.clock import Clock
     from mpisa.node.execution import SignatureCache
     from mpisa.node.mempool import Dropped

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mpisa.node.chain_store import RECENT_HEIGHTS, ChainStore, ExecutedBlock, TransactionPlace
+from mpisa.node.chain_records import ExecutedBlock, TransactionPlace
+from mpisa.node.chain_store import ChainStore
 from mpisa.node.database import Database
+from mpisa.node.state_map import RECENT_HEIGHTS
 from mpisa.node.state_storage import CROWN_BITS, pack_entry, pack_node, slot_key
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import sha256
