@@ -54,6 +54,13 @@ async def headers(context: Context, request: web.Request) -> Answer:
     return convert.header_page(same, last + 1 if last < newest else None)
 
 
+async def epochs(context: Context, request: web.Request) -> Answer:
+    first = read_int(request, "from", 0, 0, MAX_HEIGHT) or 0
+    limit = read_limit(request)
+    closed = context.node.chain.epochs(first, limit)
+    return convert.epoch_page(closed, first + len(closed) if len(closed) == limit else None)
+
+
 async def validators(context: Context, request: web.Request) -> Answer:
     chain = context.node.chain
     height = read_height(request)
@@ -88,6 +95,7 @@ async def account(context: Context, request: web.Request) -> Answer:
 
 
 _FROM: Final = Query("from", {"type": "integer", "minimum": 0, "maximum": MAX_HEIGHT}, "The first height; 0.")
+_FROM_EPOCH: Final = Query("from", {"type": "integer", "minimum": 0, "maximum": MAX_HEIGHT}, "The first epoch; 0.")
 
 ROUTES = (
     Route("GET", "/v1/chain/head", head, "The newest certified chain block", "chain", models.ChainHead),
@@ -110,6 +118,16 @@ ROUTES = (
         models.HeaderPage,
         description=f"A page is of one validator set; `next` is the next page's `from`. {DEFAULT_PAGE} a page.",
         query=(_FROM, LIMIT),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/epochs",
+        epochs,
+        "Closing headers in ascending order of epoch: how a light client gets from one validator set to the next",
+        "chain",
+        models.EpochPage,
+        description=f"The running epoch has no closing header yet. {DEFAULT_PAGE} a page.",
+        query=(_FROM_EPOCH, LIMIT),
     ),
     Route(
         "GET",

@@ -118,6 +118,24 @@ def header_page(bundles: Sequence[views.HeaderBundle], following: int | None) ->
     )
 
 
+def epoch_page(closed: Sequence[views.HeaderBundle], following: int | None) -> models.EpochPage:
+    """Closing headers."""
+    return models.EpochPage(
+        epochs=tuple(
+            models.ClosedEpoch(
+                epoch=bundle.header.epoch,
+                height=bundle.header.height,
+                header=encode_header(bundle.header).hex(),
+                certificate=bundle.certificate.encode().hex(),
+                validators=bundle.validators.encode().hex(),
+            )
+            for bundle in closed
+            if bundle.certificate is not None
+        ),
+        next=following,
+    )
+
+
 def transaction(found: views.TransactionStatus) -> models.Transaction:
     """Where a transaction is."""
     return models.Transaction(

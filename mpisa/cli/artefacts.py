@@ -195,10 +195,11 @@ def _lineage_text(found: Lineage) -> str:
     metavar="FILE|HASH",
     help="Genesis document to trust.  [default: the home's, else the node's]",
 )
-def verify(what: str, publisher: str | None, genesis: str | None) -> None:
+@click.option("--trust", "trusted", metavar="HEIGHT:HASH", help="A later header to trust and to begin with.")
+def verify(what: str, publisher: str | None, genesis: str | None, trusted: str | None) -> None:
     """Check here, not on the node, that a quorum certified an artefact's record: headers, certificates, state proof."""
     with current().client() as client:
-        result = client.verify(names.cid_of(client, what), publisher=publisher, genesis=genesis)
+        result = client.verify(names.cid_of(client, what), publisher=publisher, genesis=genesis, trusted=trusted)
     emit(result.to_dict(), lambda: _verification_text(result))
 
 

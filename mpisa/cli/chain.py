@@ -155,17 +155,29 @@ def proof(key: str, height: int | None) -> None:
     emit(found.to_dict(), lambda: fields(found.to_dict()))
 
 
-@chain.command("verify", examples=("mpisa chain verify", "mpisa chain verify --genesis genesis.json --json"))
+@chain.command(
+    "verify",
+    examples=(
+        "mpisa chain verify",
+        "mpisa chain verify --genesis genesis.json --json",
+        "mpisa chain verify --skipping --against http://127.0.0.1:9001",
+    ),
+)
 @click.option(
     "--genesis",
     metavar="FILE|HASH",
     help="Genesis document to trust.  [default: the home's, else the node's]",
 )
-def verify(genesis: str | None) -> None:
-    """Check every header's link and certificate from genesis on, here."""
+@click.option("--trust", "trusted", metavar="HEIGHT:HASH", help="A later header to trust and to begin with.")
+@click.option("--skipping", is_flag=True, help="Check each epoch's closing header and the head alone.")
+@click.option("--against", metavar="URL", multiple=True, help="Another node, which must not contradict; repeatable.")
+def verify(genesis: str | None, trusted: str | None, skipping: bool, against: tuple[str, ...]) -> None:
+    """Check links and certificates from genesis on, here."""
     with current().client() as client:
-        found = client.verify_chain(genesis=genesis)
-    data = {"height": found.height, "headers_checked": found.headers_checked, "valid": found.valid}
+        found = client.verify_chain(genesis=genesis, trusted=trusted, skipping=skipping, against=against)
+    data: dict[str, Any] = {"height": found.height, "headers_checked": found.headers_checked, "valid": found.valid}
+    if found.compared:
+        data["compared"] = list(found.compared)
     emit(data, f"valid: {found.headers_checked} headers up to height {found.height}, certificates checked here")
     note(f"genesis {found.genesis_hash}; {found.trust}")
 

@@ -101,6 +101,23 @@ class Chain:
             for height in range(first, last + 1)
         )
 
+    def epochs(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
+        """Up to `limit` (at most MAX_PAGE) closing headers from that of epoch `first` on, the certified ones, ascending."""
+        if first < 0 or limit < 1:
+            raise UsageError(f"expected an epoch from 0 and a limit from 1, got {first} and {limit}")
+        found: list[HeaderBundle] = []
+        running = self._store.header(self._store.certified_height).epoch
+        for epoch in range(first, min(first + min(limit, MAX_PAGE), running + 1)):
+            try:
+                height = self._store.epoch(epoch + 1).base
+            except NotFound:
+                break
+            if height > self._store.certified_height:
+                break
+            header, certificate = self._store.header(height), self._store.certificate(height)
+            found.append(HeaderBundle(header, certificate, self._store.epoch(epoch).validator_set))
+        return tuple(found)
+
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         """From the chain, or from this node's pool. Raises NotFound."""
         return self._submissions.status(transaction_hash)

@@ -129,6 +129,7 @@ class RejectionReason(StrEnum):
     FAUCET_DISABLED = "faucet-disabled"
     FAUCET_LIMIT = "faucet-limit"
     FEE_TOO_LOW = "fee-too-low"
+    FROZEN = "frozen"
     HANDLE_LIMIT = "handle-limit"
     HASH_MISMATCH = "hash-mismatch"
     INSUFFICIENT_BALANCE = "insufficient-balance"

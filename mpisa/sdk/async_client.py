@@ -133,6 +133,11 @@ class AsyncClient:
         query = {"from": str(first), "limit": str(limit)}
         return await self.transport.call(sdk.models.HeaderPage, "GET", "/v1/chain/headers", query=query)
 
+    async def epochs(self, first: int = 0, limit: int = 100) -> models.EpochPage:
+        """The closing headers of the epochs from this one on, ascending; the running epoch has none yet."""
+        query = {"from": str(first), "limit": str(limit)}
+        return await self.transport.call(sdk.models.EpochPage, "GET", "/v1/chain/epochs", query=query)
+
     async def transaction(self, transaction_hash: str) -> models.Transaction:
         return await self.transport.call(
             sdk.models.Transaction, "GET", f"/v1/transactions/{_segment(transaction_hash)}"
@@ -404,25 +409,40 @@ class AsyncClient:
     # Checking without trust
 
     async def verify(
-        self, cid: str, *, publisher: str | None = None, genesis: str | Path | None = None
+        self,
+        cid: str,
+        *,
+        publisher: str | None = None,
+        genesis: str | Path | None = None,
+        trusted: str | None = None,
     ) -> models.VerifyResult:
         """Check a record's certificate and state proof on this machine.
 
-        `genesis` is a genesis document to trust (a file) or its hash (hex); without it that of the home is used, and
-        without that the node's own word, which the result's `trust` then says. Raises IntegrityError naming the check
-        that failed, NotFound when there is no record.
+        `genesis` is a genesis document to trust (a file) or its hash (hex), `trusted` a header of the chain to trust as
+        HEIGHT:HASH. Without either the genesis of the home is used, and without that the node's own word, which the
+        result's `trust` then says. Raises IntegrityError naming the check that failed, NotFound when there is none.
         """
         from mpisa.sdk.light import verify_artefact
 
-        return await verify_artefact(self, cid, publisher, genesis)
+        return await verify_artefact(self, cid, publisher, genesis, trusted)
 
     async def verify_chain(
-        self, *, genesis: str | Path | None = None, progress: Progress | None = None
+        self,
+        *,
+        genesis: str | Path | None = None,
+        trusted: str | None = None,
+        skipping: bool = False,
+        against: Sequence[AsyncClient] = (),
+        progress: Progress | None = None,
     ) -> models.ChainVerification:
-        """Check every header from genesis to the head on this machine; raises IntegrityError naming what failed."""
+        """Check every header from the trusted one (genesis by default) to the head on this machine.
+
+        With `skipping` as a light client does: each epoch's closing header, and the head. The nodes in `against` must
+        not show a chain that contradicts this one's. Raises IntegrityError naming what failed.
+        """
         from mpisa.sdk.light import verify_chain
 
-        return await verify_chain(self, genesis, progress)
+        return await verify_chain(self, genesis, progress, trusted=trusted, is_skipping=skipping, against=against)
 
 
 def _segment(text: str) -> str:

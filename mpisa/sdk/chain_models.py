@@ -92,6 +92,23 @@ class HeaderPage(Model, frozen=True, kw_only=True):
     next: int | None = None
 
 
+class ClosedEpoch(Model, frozen=True, kw_only=True):
+    """An epoch's closing header with its certificate and the epoch's validator set (hex): it names the next set."""
+
+    epoch: int
+    height: int
+    header: str
+    certificate: str
+    validators: str
+
+
+class EpochPage(Model, frozen=True, kw_only=True):
+    """Closing headers in ascending order of epoch, and the epoch where to go on."""
+
+    epochs: tuple[ClosedEpoch, ...]
+    next: int | None = None
+
+
 class Validator(Model, frozen=True, kw_only=True):
     address: str
     power: int

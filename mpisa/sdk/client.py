@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
@@ -144,6 +145,9 @@ class Client:
 
     def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
         return self._run(self._client.headers(first, limit))
+
+    def epochs(self, first: int = 0, limit: int = 100) -> models.EpochPage:
+        return self._run(self._client.epochs(first, limit))
 
     def transaction(self, transaction_hash: str) -> models.Transaction:
         return self._run(self._client.transaction(transaction_hash))
@@ -325,14 +329,39 @@ class Client:
     # Checking without trust
 
     def verify(
-        self, cid: str, *, publisher: str | None = None, genesis: str | Path | None = None
+        self,
+        cid: str,
+        *,
+        publisher: str | None = None,
+        genesis: str | Path | None = None,
+        trusted: str | None = None,
     ) -> models.VerifyResult:
-        return self._run(self._client.verify(cid, publisher=publisher, genesis=genesis))
+        return self._run(self._client.verify(cid, publisher=publisher, genesis=genesis, trusted=trusted))
 
     def verify_chain(
-        self, *, genesis: str | Path | None = None, progress: Progress | None = None
+        self,
+        *,
+        genesis: str | Path | None = None,
+        trusted: str | None = None,
+        skipping: bool = False,
+        against: Sequence[str] = (),
+        progress: Progress | None = None,
     ) -> models.ChainVerification:
-        return self._run(self._client.verify_chain(genesis=genesis, progress=progress))
+        return self._run(self._verify_chain(genesis, trusted, skipping, against, progress))
+
+    async def _verify_chain(
+        self,
+        genesis: str | Path | None,
+        trusted: str | None,
+        skipping: bool,
+        against: Sequence[str],
+        progress: Progress | None,
+    ) -> models.ChainVerification:
+        async with AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(AsyncClient(endpoint)) for endpoint in against]
+            return await self._client.verify_chain(
+                genesis=genesis, trusted=trusted, skipping=skipping, against=others, progress=progress
+            )
 
 
 async def _in_a_thread(source: Iterable[T]) -> AsyncIterator[T]:

@@ -1,62 +1,74 @@
-"""Fetching what `verify` checks, and finding a genesis to trust.
+"""Fetching what `verify` checks.
 
-Trust comes from a genesis document: a given file, a given hash, or the one in the home. Without any, the node's own is
-taken, and every result says in plain words that nothing independent vouches for it.
+From the header that is trusted (see `trust`), one closing header an epoch leads to the validators of any later one; the
+rules are in `verify` and `mpisa.primitives.light`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Final
 
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import IntegrityError, InvalidConfig, NotFound, Rejection, UsageError
-from mpisa.primitives.genesis import MAX_GENESIS_BYTES
+from mpisa.primitives.errors import IntegrityError, NotFound, Rejection
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, decode_header
 from mpisa.primitives.identifiers import format_address, parse_address
+from mpisa.primitives.light import CertifiedHeader
 from mpisa.primitives.merkle import MapProof
 from mpisa.primitives.state_keys import record_key
 from mpisa.sdk import models
-from mpisa.sdk.endpoint import find_genesis_file
-from mpisa.sdk.verify import Position, StateProofBundle, TrustedChain, verify_headers, verify_record
+from mpisa.sdk.trust import choose_trust
+from mpisa.sdk.verify import (
+    Followed,
+    StateProofBundle,
+    TrustedChain,
+    begin,
+    follow,
+    verify_headers,
+    verify_no_fork,
+    verify_record,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from mpisa.primitives.record import StoredRecord
     from mpisa.sdk.async_client import AsyncClient, Progress
 
 PAGE_HEADERS: Final = 500
-UNVOUCHED: Final = (
-    "the genesis came from the node itself: nothing independent vouches for it (give --genesis FILE or its hash)"
-)
-
-_HASH: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
+PAGE_EPOCHS: Final = 100
 
 
-async def choose_trust(client: AsyncClient, genesis: str | Path | None) -> tuple[TrustedChain, str]:
-    """The chain to trust, and where that trust comes from, in words."""
-    wanted = _HASH.fullmatch(genesis) if isinstance(genesis, str) else None
-    if wanted is not None:
-        chain = _parse((await client.genesis()).document, "the node's genesis document")
-        if chain.genesis_hash.hex() != wanted[1].lower():
-            raise IntegrityError(
-                f"genesis: check 'hash' failed: the node's document has {chain.genesis_hash.hex()}",
-                hint="this node is of another chain than the one you trust",
-            )
-        return chain, f"genesis hash {chain.genesis_hash.hex()}, as given"
-    path = Path(genesis) if genesis is not None else find_genesis_file(client.target.home)
-    if path is None:
-        return _parse((await client.genesis()).document, "the node's genesis document"), UNVOUCHED
-    return _parse(_read(path), str(path)), f"genesis file {path}"
+async def follow_epochs(client: AsyncClient, followed: Followed, epoch: int | None = None) -> Followed:
+    """The chain followed over the closing headers that a node shows, to this epoch or to its latest."""
+    while epoch is None or followed.epoch < epoch:
+        page = await client.epochs(followed.epoch, PAGE_EPOCHS)
+        if not page.epochs:
+            return followed
+        for item in page.epochs:
+            if item.epoch != followed.epoch:
+                raise IntegrityError(
+                    f"epoch {followed.epoch}: check 'gap' failed: the node shows epoch {item.epoch}",
+                    hint="don't trust this node's answers",
+                )
+            signed = certified_header(item.header, item.certificate, item.validators)
+            followed = await asyncio.to_thread(follow, followed, signed, _now_ms())
+            if followed.epoch == item.epoch:
+                raise IntegrityError(
+                    f"header {signed.header.height}: check 'epoch' failed: it doesn't close epoch {item.epoch}",
+                    hint="don't trust this node's answers",
+                )
+    return followed
 
 
 async def verify_artefact(
-    client: AsyncClient, cid: str, publisher: str | None, genesis: str | Path | None
+    client: AsyncClient, cid: str, publisher: str | None, genesis: str | Path | None, trusted: str | None = None
 ) -> models.VerifyResult:
     """One record's certificate and proof; without a publisher that of the earliest record about the CID."""
     subject = Cid.parse(cid)
-    chain, trust = await choose_trust(client, genesis)
+    chain, trust = await choose_trust(client, genesis, trusted)
     if publisher is None:
         records = (await client.artefact(cid)).records
         if not records:
@@ -68,7 +80,8 @@ async def verify_artefact(
     if answer.value is None:
         raise NotFound(f"no record about {cid} by {publisher}", hint="`mpisa lineage CID` shows who published it")
     bundle = read_bundle(answer)
-    stored, checks = await asyncio.to_thread(verify_record, chain, subject, address, bundle)
+    followed = await follow_epochs(client, begin(chain), bundle.header.epoch)
+    stored, checks = await asyncio.to_thread(verify_record, chain, subject, address, bundle, followed)
     return models.VerifyResult(
         cid=cid,
         publisher=format_address(address),
@@ -80,32 +93,117 @@ async def verify_artefact(
 
 
 async def verify_chain(
-    client: AsyncClient, genesis: str | Path | None, progress: Progress | None
+    client: AsyncClient,
+    genesis: str | Path | None,
+    progress: Progress | None,
+    *,
+    trusted: str | None = None,
+    is_skipping: bool = False,
+    against: Sequence[AsyncClient] = (),
 ) -> models.ChainVerification:
-    """Every header from genesis to the head that the node names at the start."""
-    chain, trust = await choose_trust(client, genesis)
+    """Every header from the trusted one to the head that the node names at the start; of a skipping check the closing
+    headers and the head alone. The heads of the nodes in `against` must not contradict this one's chain.
+    """
+    chain, trust = await choose_trust(client, genesis, trusted)
     head = await client.head()
-    position: Position | None = None
-    checked = 0
-    while position is None or position.header.height < head.height:
-        page = await client.headers(checked, min(PAGE_HEADERS, head.height + 1 - checked))
-        if not page.headers:
-            raise IntegrityError(
-                f"header {checked}: check 'gap' failed: the node names height {head.height}, but shows none"
-            )
-        position = await asyncio.to_thread(_follow, chain, page, position)
-        checked += len(page.headers)
-        if progress is not None:
-            progress(checked, head.height + 1)
-    if position.header.height == head.height and position.header.hash.hex() != head.hash:
-        raise IntegrityError(f"header {head.height}: check 'head' failed: the node names {head.hash} as its head")
+    if is_skipping:
+        followed, checked = await _skip_to(client, chain, head)
+    else:
+        checked = await _verify_all(client, chain, head, progress)
+        followed = await _follow_to(client, begin(chain), head.height)
+    for other in against:
+        await _compare(client, other, followed)
     return models.ChainVerification(
-        height=position.header.height,
+        height=head.height,
         headers_checked=checked,
         valid=True,
         genesis_hash=chain.genesis_hash.hex(),
         trust=trust,
+        compared=tuple(other.endpoint for other in against),
     )
+
+
+async def _verify_all(
+    client: AsyncClient, chain: TrustedChain, head: models.ChainHead, progress: Progress | None
+) -> int:
+    first = chain.anchor.height
+    last: Header | None = chain.anchor if first > 0 else None
+    checked = 1 if first > 0 else 0
+    while last is None or last.height < head.height:
+        wanted = first + checked
+        page = await client.headers(wanted, min(PAGE_HEADERS, head.height + 1 - wanted))
+        if not page.headers:
+            raise IntegrityError(
+                f"header {wanted}: check 'gap' failed: the node names height {head.height}, but shows none"
+            )
+        last = await asyncio.to_thread(_follow_page, chain, page, last)
+        checked += len(page.headers)
+        if progress is not None:
+            progress(checked, head.height + 1 - first)
+    if last.height == head.height:
+        _require_head(last, head)
+    return checked
+
+
+async def _skip_to(client: AsyncClient, chain: TrustedChain, head: models.ChainHead) -> tuple[Followed, int]:
+    """The chain followed to the head; how many headers that took, the trusted one included."""
+    start = begin(chain)
+    followed = await _follow_to(client, start, head.height)
+    if followed.client.trusted.height == head.height:
+        _require_head(followed.client.trusted, head)
+    passed = followed.epoch - start.epoch
+    is_at_close = followed.client.trusted.closes_epoch or head.height <= chain.anchor.height
+    return followed, 1 + passed + (0 if is_at_close else 1)
+
+
+async def _follow_to(client: AsyncClient, followed: Followed, height: int) -> Followed:
+    """Over the closing headers, then straight to a height of the node's latest epoch."""
+    followed = await follow_epochs(client, followed)
+    if height <= followed.client.trusted.height:
+        return followed
+    return await asyncio.to_thread(follow, followed, await _certified_at(client, height), _now_ms())
+
+
+async def _compare(client: AsyncClient, other: AsyncClient, followed: Followed) -> None:
+    """Another node's chain against what was followed here: further along it, or at the height where it stands."""
+    height = (await other.head()).height
+    if height > followed.client.trusted.height:
+        await _follow_to(other, followed, height)
+    shared = min(height, followed.client.trusted.height)
+    if shared > 0:
+        ours, theirs = await _certified_at(client, shared), await _certified_at(other, shared)
+        known = await follow_epochs(client, followed, theirs.header.epoch)
+        await asyncio.to_thread(verify_no_fork, known, ours, theirs)
+
+
+async def _certified_at(client: AsyncClient, height: int) -> CertifiedHeader:
+    page = await client.headers(height, 1)
+    if not page.headers:
+        raise IntegrityError(f"header {height}: check 'gap' failed: {client.endpoint} names it, but doesn't show it")
+    return certified_header(page.headers[0].header, page.headers[0].certificate, page.validators)
+
+
+def _require_head(last: Header, head: models.ChainHead) -> None:
+    if last.hash.hex() != head.hash:
+        raise IntegrityError(f"header {head.height}: check 'head' failed: the node names {head.hash} as its head")
+
+
+def certified_header(header: str, certificate: str | None, validators: str) -> CertifiedHeader:
+    """A header answer, decoded (all hex); raises IntegrityError for one that isn't well-formed."""
+    try:
+        decoded = _header(header)
+        if certificate is None:
+            raise IntegrityError(
+                f"header {decoded.height}: check 'certificate' failed: there is none",
+                hint="don't trust this node's answers",
+            )
+        return CertifiedHeader(
+            decoded, Certificate.decode(bytes.fromhex(certificate)), ValidatorSet.decode(bytes.fromhex(validators))
+        )
+    except (ValueError, Rejection) as error:
+        raise IntegrityError(
+            f"headers: check 'format' failed: {error}", hint="don't trust this node's answers"
+        ) from None
 
 
 def read_bundle(answer: models.StateProof) -> StateProofBundle:
@@ -151,7 +249,7 @@ def artefact_of(stored: StoredRecord) -> models.Artefact:
     )
 
 
-def _follow(chain: TrustedChain, page: models.HeaderPage, position: Position | None) -> Position:
+def _follow_page(chain: TrustedChain, page: models.HeaderPage, last: Header | None) -> Header:
     try:
         headers = [(_header(item.header), _certificate(item.certificate)) for item in page.headers]
         validators = ValidatorSet.decode(bytes.fromhex(page.validators))
@@ -159,7 +257,11 @@ def _follow(chain: TrustedChain, page: models.HeaderPage, position: Position | N
         raise IntegrityError(
             f"headers: check 'format' failed: {error}", hint="don't trust this node's answers"
         ) from None
-    return verify_headers(chain, headers, validators, position)
+    return verify_headers(chain, headers, validators, last)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _header(text: str) -> Header:
@@ -168,28 +270,3 @@ def _header(text: str) -> Header:
 
 def _certificate(text: str | None) -> Certificate | None:
     return None if text is None else Certificate.decode(bytes.fromhex(text))
-
-
-def _parse(document: str, where: str) -> TrustedChain:
-    try:
-        return TrustedChain.from_genesis(document)
-    except Rejection as error:
-        raise IntegrityError(f"{where}: check 'genesis' failed: {error}", hint=error.hint) from None
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_GENESIS_BYTES + 1)
-    except FileNotFoundError:
-        raise UsageError(
-            f"no such genesis file: {path}", hint="--genesis takes a file or a hash of 64 hex digits"
-        ) from None
-    except OSError as error:
-        raise InvalidConfig(f"{path}: can't be read: {error.strerror}") from None
-    if len(data) > MAX_GENESIS_BYTES:
-        raise InvalidConfig(f"{path}: longer than {MAX_GENESIS_BYTES} bytes: no genesis document")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidConfig(f"{path}: not UTF-8 text at byte {error.start}") from None

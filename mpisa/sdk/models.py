@@ -14,6 +14,8 @@ from mpisa.sdk.chain_models import (
     Account,
     ChainBlock,
     ChainHead,
+    ClosedEpoch,
+    EpochPage,
     GenesisDocument,
     HeaderPage,
     MapProof,
@@ -44,8 +46,10 @@ __all__ = [
     "ChainHead",
     "ChainVerification",
     "Check",
+    "ClosedEpoch",
     "Entries",
     "Entry",
+    "EpochPage",
     "Event",
     "External",
     "GenesisDocument",
@@ -311,13 +315,17 @@ class VerifyResult(Model, frozen=True, kw_only=True):
 
 
 class ChainVerification(Model, frozen=True, kw_only=True):
-    """Every header from genesis to `height` held up: certificates, links, times, sets."""
+    """What was checked from the trusted header to `height` held up: certificates, links, times, sets.
+
+    `compared` are the endpoints whose chains don't contradict it.
+    """
 
     height: int
     headers_checked: int
     valid: bool
     genesis_hash: str
     trust: str
+    compared: tuple[str, ...] = ()
 
 
 class Problem(Model, frozen=True, kw_only=True):

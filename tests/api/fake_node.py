@@ -48,9 +48,17 @@ from mpisa.primitives.digest import sha256, tagged
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
-from mpisa.primitives.header import Certificate, Header, ValidatorSet, make_certificate, sign_header
+from mpisa.primitives.header import (
+    Certificate,
+    Header,
+    Validator,
+    ValidatorSet,
+    make_certificate,
+    sign_header,
+)
 from mpisa.primitives.identifiers import Address, ArtefactName
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
+from mpisa.primitives.light import next_set
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
 from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.staking_parameters import MAX_SPAN_MS, StakingParameters
@@ -113,8 +121,10 @@ class FakeLedger:
     nodes: list[FakeNode] = field(default_factory=list)
     places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     scheduled: bool = False
+    sets: list[ValidatorSet] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.sets = [self.genesis.validator_set]
         self.entries = dict(genesis_state(self.genesis))
         header = genesis_header(self.genesis)
         self.blocks.append(ChainBlock(header.hash, header, None, (), ()))
@@ -124,12 +134,25 @@ class FakeLedger:
 
     @property
     def validators(self) -> ValidatorSet:
-        return self.genesis.validator_set
+        """The running epoch's."""
+        return self.sets[-1]
+
+    def set_at(self, height: int) -> ValidatorSet:
+        """The set that certifies a height."""
+        return self.sets[self.blocks[height].header.epoch]
+
+    def close_epoch(self, keys: list[PrivateKey]) -> ChainBlock:
+        """One more block, the epoch's last, which hands over to validators with these certificate keys."""
+        following = ValidatorSet.of(Validator(key.address, 1) for key in keys)
+        block = self.append([], following.hash)
+        self.keys |= {bytes(key.address): key for key in keys}
+        self.sets.append(following)
+        return block
 
     def context(self) -> BlockContext:
         last = self.blocks[-1].header
         time_ms = max(last.time_ms + 1, int(time.time() * 1000))
-        return BlockContext(last.chain_hash, last.height + 1, time_ms, last.epoch)
+        return BlockContext(last.chain_hash, last.height + 1, time_ms, next_set(last)[0])
 
     def schedule(self) -> None:
         if not self.scheduled:
@@ -152,7 +175,7 @@ class FakeLedger:
         place = self.places.get(transaction_hash)
         return place is not None and self.blocks[place[0]].receipts[place[1]].nonce_used
 
-    def append(self, raws: list[bytes]) -> ChainBlock:
+    def append(self, raws: list[bytes], next_validators_hash: bytes = bytes(32)) -> ChainBlock:
         context = self.context()
         result = execute_block(self, raws, context)
         for key, value in result.changes:
@@ -165,7 +188,7 @@ class FakeLedger:
             chain_hash=last.chain_hash,
             height=context.height,  # type: ignore[arg-type]
             time_ms=context.time_ms,
-            epoch=last.epoch,
+            epoch=context.epoch,
             first_commit=last.last_commit + 1,
             last_commit=last.last_commit + 1,
             previous=last.hash,
@@ -175,7 +198,7 @@ class FakeLedger:
             receipts_root=merkle.list_root([item.encode() for item in result.receipts]),
             state_root=merkle.map_root(self.entries),
             validators_hash=self.validators.hash,
-            next_validators_hash=bytes(32),
+            next_validators_hash=next_validators_hash,
         )
         block = ChainBlock(header.hash, header, self.certify(header), tuple(raws), result.receipts)
         for index, receipt in enumerate(result.receipts):
@@ -186,7 +209,8 @@ class FakeLedger:
 
     def certify(self, header: Header, signers: int = 3) -> Certificate:
         """A certificate by the first `signers` validators."""
-        chosen = list(enumerate(self.validators.validators))[:signers]
+        validators = self.sets[min(header.epoch, len(self.sets) - 1)]
+        chosen = list(enumerate(validators.validators))[:signers]
         return make_certificate({index: sign_header(self.keys[item.address], header) for index, item in chosen})
 
 
@@ -236,7 +260,14 @@ class FakeChain:
 
     def headers(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
         chosen = self._ledger.blocks[first : first + limit]
-        return tuple(HeaderBundle(block.header, block.certificate, self._ledger.validators) for block in chosen)
+        return tuple(self._bundle(block) for block in chosen)
+
+    def epochs(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
+        closing = [block for block in self._ledger.blocks if block.header.closes_epoch]
+        return tuple(self._bundle(block) for block in closing[first : first + limit])
+
+    def _bundle(self, block: ChainBlock) -> HeaderBundle:
+        return HeaderBundle(block.header, block.certificate, self._ledger.set_at(block.header.height))
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         return self._node.transaction(transaction_hash)
@@ -250,9 +281,7 @@ class FakeChain:
         return AccountView(address, True, account.public_key, account.nonce, account.balance, pending)
 
     def validators(self, height: int | None = None) -> ValidatorSet:
-        if height is not None:
-            self._at(height)
-        return self._ledger.validators
+        return self._ledger.validators if height is None else self._ledger.set_at(self._at(height).header.height)
 
     def staking(self) -> tuple[int, StakingStanding]:
         return len(self._ledger.blocks) - 1, read_staking(self._ledger)
@@ -273,7 +302,8 @@ class FakeChain:
         block = self._ledger.blocks[-1]
         tree = merkle.build(self._ledger.entries)
         proof = merkle.prove(tree, key)
-        return StateProof(block.header, block.certificate, self._ledger.validators, key, value, proof)
+        validators = self._ledger.set_at(block.header.height)
+        return StateProof(block.header, block.certificate, validators, key, value, proof)
 
     def _records(self) -> list[RecordView]:
         found = []

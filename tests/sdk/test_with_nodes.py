@@ -119,7 +119,8 @@ async def test_events_tell_of_certified_blocks(served: Served) -> None:
 
 async def test_proofs_of_what_is_not_there(served: Served) -> None:
     from mpisa.primitives.state_keys import account_key
-    from mpisa.sdk.light import choose_trust, read_bundle
+    from mpisa.sdk.light import read_bundle
+    from mpisa.sdk.trust import choose_trust
     from mpisa.sdk.verify import verify_state_proof
 
     client = served.clients[2]
