@@ -102,7 +102,7 @@ class Chain:
         )
 
     def epochs(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
-        """Up to `limit` (at most MAX_PAGE) closing headers from that of epoch `first` on, the certified ones, ascending."""
+        """Up to `limit` (at most MAX_PAGE) certified closing headers, from that of epoch `first` on, ascending."""
         if first < 0 or limit < 1:
             raise UsageError(f"expected an epoch from 0 and a limit from 1, got {first} and {limit}")
         found: list[HeaderBundle] = []

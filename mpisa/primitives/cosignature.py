@@ -3,7 +3,7 @@
 A certificate is made of secp256k1 signatures, since an EVM contract can check those. Who breaks that curve one day
 could sign a false closing header of an old epoch, and lead a client that follows the chain from genesis astray. A
 validator with an ML-DSA-65 key in its record signs each closing header with that one too. Optional: a client checks
-what it is shown, and decides how much co-signed power it asks for (docs/protocol.md, "Light clients").
+what it is shown, and decides how much co-signed power it asks for (docs/protocol.md, section 17).
 """
 
 from __future__ import annotations

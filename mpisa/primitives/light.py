@@ -5,7 +5,7 @@ inside an epoch), and passes from an epoch to the next only over the closing hea
 header an epoch, and the last one, are all it has to see. Two certified headers that can't both be of one chain freeze
 it for good.
 
-Pure: whoever follows the chain follows these rules (docs/protocol.md, "Light clients").
+Pure: whoever follows the chain follows these rules (docs/protocol.md, section 17).
 Non-goals: whose clock; which header was trusted first.
 """
 
