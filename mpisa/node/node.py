@@ -198,16 +198,21 @@ class Node:
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(runtime.ordering.run(), name="ordering"),
-                tasks.create_task(runtime.certificates.run(), name="certificates"),
                 tasks.create_task(runtime.standing.run(), name="standing"),
-                tasks.create_task(runtime.forwarding.run(), name="forwarding"),
-                tasks.create_task(runtime.keeping_up.run(), name="keeping up"),
-                tasks.create_task(self._follow(runtime), name="follow"),
-                tasks.create_task(runtime.pruning.run(), name="pruning"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
             ]
-            runtime.submissions.open_intake()
+            if runtime.reactions.is_halted():
+                runtime.reactions.stay_halted()
+            else:
+                running += [
+                    tasks.create_task(runtime.certificates.run(), name="certificates"),
+                    tasks.create_task(runtime.forwarding.run(), name="forwarding"),
+                    tasks.create_task(runtime.keeping_up.run(), name="keeping up"),
+                    tasks.create_task(self._follow(runtime), name="follow"),
+                    tasks.create_task(runtime.pruning.run(), name="pruning"),
+                ]
+                runtime.submissions.open_intake()
             self._started_ms = self._clock.now_ms()
             started.set_result(None)
             log.info("started", peer_id=runtime.network.peer_id, height=runtime.store.height, version=__version__)

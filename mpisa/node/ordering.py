@@ -50,6 +50,7 @@ class Ledger(Protocol):
     def certified(self, event: e.Certified) -> None: ...
     def evidence(self, event: e.EvidenceFound) -> None: ...
     def halted(self, event: e.Halt) -> None: ...
+    def is_halted(self) -> bool: ...
     def disk_full(self, error: DiskFull) -> None: ...
     def disk_has_space(self) -> None: ...
     def epoch_opened(self, event: e.EpochOpened) -> None: ...
@@ -123,9 +124,9 @@ class Ordering:
         }
 
     async def run(self) -> None:
-        """Turn after turn until cancelled."""
+        """Turn after turn until cancelled; once halted, what comes in is let go unread."""
         try:
-            while True:
+            while not self._ledger.is_halted():
                 async with self._helm.turn:
                     if self._helm.takes_over():
                         await self._begin()
@@ -136,6 +137,8 @@ class Ordering:
                     await self._handle(event)
         finally:
             self._cancel_timers()
+        while True:
+            await self._inbox.take()
 
     async def _begin(self) -> None:
         """Starts the succession, and hands in what was executed before without a certificate."""
@@ -166,6 +169,8 @@ class Ordering:
         while pending:
             following: list[e.Event] = []
             for effect in pending.popleft():
+                if self._ledger.is_halted():
+                    return
                 event = await self._performers[type(effect)](effect)
                 if event is not None:
                     following.append(event)

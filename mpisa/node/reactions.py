@@ -2,7 +2,7 @@
 
 This is the `ordering.Ledger` of a running node; everything here returns at once. A certificate for another header
 than the one this node executed means that this node is wrong or a quorum is: it halts, keeps serving what it has, and
-says so.
+says so, after a restart too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import structlog
 
 from mpisa.network.ports import PeerId
 from mpisa.node.views import EventKind
+from mpisa.primitives import codec
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.header import encode_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mpisa.node.events import EventHub
     from mpisa.node.execution import Outcome
     from mpisa.node.forwarding import Forwarding
+    from mpisa.node.halting import Halts
     from mpisa.node.submission import Submissions
     from mpisa.primitives.errors import DiskFull
 
@@ -41,6 +44,7 @@ class Reactions:
         certificates: CertificateKeeper,
         on_certified: Callable[[], None],
         forwarding: Forwarding,
+        halts: Halts,
     ) -> None:
         self._store = store
         self._submissions = submissions
@@ -48,11 +52,25 @@ class Reactions:
         self._certificates = certificates
         self._on_certified = on_certified
         self._forwarding = forwarding
-        self.halt_reason: str | None = None
+        self._halts = halts
         self.disk_error: str | None = None
 
+    @property
+    def halt_reason(self) -> str | None:
+        """Why this node has halted, None while it goes on."""
+        return self._halts.reason
+
+    @property
+    def halt_advice(self) -> str:
+        """What its operator does about it."""
+        return self._halts.advice
+
+    def is_halted(self) -> bool:
+        """Whether nothing is ordered, executed or signed any more."""
+        return self._halts.record is not None
+
     def take_payload(self, round_number: int, max_bytes: int) -> bytes:
-        return b"" if self.halt_reason else self._submissions.take_payload(round_number, max_bytes)
+        return b"" if self.is_halted() else self._submissions.take_payload(round_number, max_bytes)
 
     def lapsed(self, payload: bytes) -> None:
         self._submissions.lapsed(payload)
@@ -93,7 +111,14 @@ class Reactions:
         if event.header_hash != self._store.hash_at(event.height):
             self._halt(
                 f"a quorum certified another header at height {event.height} than this node executed: "
-                f"{event.header_hash.hex()} instead of {self._store.hash_at(event.height).hex()}"
+                f"{event.header_hash.hex()} instead of {self._store.hash_at(event.height).hex()}",
+                codec.encode(
+                    (
+                        encode_header(self._store.header(event.height)),
+                        event.header_hash,
+                        event.certificate.encode(),
+                    )
+                ),
             )
             return
         if self._store.add_certificate(event.height, event.certificate):
@@ -136,25 +161,29 @@ class Reactions:
 
     def halted(self, event: Halt) -> None:
         """A quorum assumption is broken."""
-        log.error("evidence of the halt", evidence=event.evidence.hex()[:4096])
-        self._halt(event.reason)
+        self._halt(event.reason, event.evidence)
 
-    def _halt(self, reason: str) -> None:
-        self.halt_reason = reason
-        log.error("halted", reason=reason)
+    def _halt(self, reason: str, evidence: bytes = b"") -> None:
+        self._halts.note(reason, evidence)
+        self.stay_halted()
+        self._events.publish(EventKind.HALT, {"reason": reason})
+
+    def stay_halted(self) -> None:
+        """Takes nothing, and says so."""
+        reason = self._halts.reason
+        log.error("halted", reason=reason, next=self._halts.advice)
         self._submissions.stop_intake(
             Rejection(
                 RejectionReason.SAFE_HALT, f"the node has halted: {reason}", hint="nothing is lost: tell its operator"
             )
         )
-        self._events.publish(EventKind.HALT, {"reason": reason})
 
     def disk_full(self, error: DiskFull) -> None:
         """Nothing can be written: take nothing until something can."""
         if self.disk_error is None:
             log.error("disk full", error=str(error))
             self._events.publish(EventKind.HALT, {"reason": error.message})
-            if self.halt_reason is None:
+            if not self.is_halted():
                 self._submissions.stop_intake(error)
         self.disk_error = error.message
 
@@ -162,5 +191,5 @@ class Reactions:
         """Writing works again."""
         self.disk_error = None
         log.info("the disk has space again")
-        if self.halt_reason is None:
+        if not self.is_halted():
             self._submissions.open_intake()

@@ -27,6 +27,7 @@ from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.epochs import Epochs
 from mpisa.node.execution import Execution, SignatureCache
 from mpisa.node.forwarding import Forwarding
+from mpisa.node.halting import Halts
 from mpisa.node.helm import Helm
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
@@ -217,7 +218,9 @@ async def assemble(
     execution = Execution(store, setup.keys.certificates, writer, signatures, parameters, stages)
     epochs = epochs_of(setup, parameters, store, vertices)
     rebuild = Rebuild(epochs, parameters, store, vertices, execution)
-    await loop.run_in_executor(writer, rebuild.run, stopping)
+    halts = Halts(setup.home.path, clock.now_ms)
+    if halts.record is None:
+        await loop.run_in_executor(writer, rebuild.run, stopping)
     validate_keys(setup, epochs.record(epochs.next_block))
     inbox = Inbox()
     helm = Helm(epochs, await loop.run_in_executor(None, epochs.recover), inbox)
@@ -246,7 +249,7 @@ async def assemble(
     forwarding = Forwarding(network, helm, links, submissions.accept, pool)
     certificates = CertificateKeeper(network, store, lambda *added: _certificate_added(reactions, inbox, *added))
     serving = Serving(network, store, vertices, parameters, _threads(stack, 1, "reader"))
-    reactions = Reactions(store, submissions, events, certificates, serving.certified, forwarding)
+    reactions = Reactions(store, submissions, events, certificates, serving.certified, forwarding, halts)
     standing = Standing(
         network,
         helm.committee,

@@ -21,7 +21,7 @@ def reasons_not_ready(runtime: Runtime) -> list[str]:
     """In words; empty when the node serves."""
     reasons = []
     if runtime.reactions.halt_reason is not None:
-        reasons.append(f"halted: {runtime.reactions.halt_reason}")
+        reasons.append(f"halted: {runtime.reactions.halt_reason}; {runtime.reactions.halt_advice}")
     if runtime.reactions.disk_error is not None:
         reasons.append(runtime.reactions.disk_error)
     committee, own = runtime.helm.committee, runtime.helm.own
