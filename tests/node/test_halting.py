@@ -10,6 +10,7 @@ import pytest
 from consensus.dag.vertex import Vertex, VertexHeader, VertexRef, encode_vertex, genesis_refs, payload_root, sign_vertex
 from mpisa.network.ports import PeerId
 from mpisa.node.halting import EVIDENCE_NAME, RECORD_NAME, Halts, read_halt, write_halt
+from mpisa.node.inbox import INBOX_EVENTS
 from mpisa.node.links import VERTEX_FRAME
 from mpisa.primitives import codec
 from mpisa.primitives.digest import ZERO_DIGEST
@@ -109,7 +110,7 @@ async def test_it_halts_with_the_evidence_on_disk_and_stays_halted(tmp_path: Pat
         assert caught.value.reason is RejectionReason.SAFE_HALT
         proposed = node._running.vertices.proposal(0)
         colluders = Colluders(cluster)
-        for number in range(300):  # more than the inbox holds: what comes in is let go, and blocks nobody
+        for number in range(INBOX_EVENTS + 50):  # more than the inbox holds: what comes in is let go, and blocks nobody
             await colluders.send(
                 colluders.vertex(1, 2, [colluders.genesis[item] for item in (2, 0, 1, 3)], b"%d" % number)
             )
