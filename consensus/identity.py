@@ -5,7 +5,7 @@ are rotated it holds the next ones as well, and whichever the committee names co
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from consensus.dag.committee import Committee
 from mpisa.primitives.identifiers import Address, AuthorityIndex
@@ -18,6 +18,14 @@ class Seat:
 
     index: AuthorityIndex
     key: PrivateKey
+
+
+class Seats(Protocol):
+    """Whoever finds its own places in committees: keys that never change, or a ring of them that the shell keeps."""
+
+    def seat_in(self, committee: Committee) -> Seat | None:
+        """The own place, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

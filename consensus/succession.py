@@ -16,7 +16,7 @@ from consensus.dag.evidence import Charge, charge_of, read_subject
 from consensus.dag.judging import Era, Jurisdiction, read_evidence
 from consensus.dag.vertex import decode_vertex
 from consensus.engine import Engine
-from consensus.identity import Identity, Seat
+from consensus.identity import Seat, Seats
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.parameters import Parameters
 from consensus.proposer import MAX_EVIDENCE_WAITING
@@ -45,7 +45,7 @@ class Succession:
         self,
         parameters: Parameters,
         chain_hash: bytes,
-        identity: Identity,
+        identity: Seats,
         epochs: Sequence[tuple[EpochStart, events.StoredEpoch]],
         eras: Mapping[Epoch, Era] | None = None,
     ) -> None:

@@ -42,7 +42,10 @@ def _node_home() -> Home:
 
 def _operator(account: str | None, key_file: Path | None) -> PrivateKey | str | Path:
     chosen = names.key_choice(account, key_file)
-    return _node_home().read_key("certificate", given_passphrase()) if chosen is None else chosen
+    if chosen is not None:
+        return chosen
+    home = _node_home()
+    return home.read_key(home.operator_key_name, given_passphrase())
 
 
 def _transact(send: Callable[[Client], Transaction], what: str) -> None:
@@ -142,4 +145,39 @@ def unbond(amount: int, account: str | None, key_file: Path | None) -> None:
     _transact(lambda client: client.unbond(amount, key=operator), "unbond")
 
 
-COMMANDS: Final = (join, leave, bond, unbond)
+@command(
+    "rotate-keys",
+    examples=(
+        "mpisa node rotate-keys --home ~/.mpisa/node1",
+        "mpisa node rotate-keys --consensus --home ./node5 --key ~/.mpisa/accounts/alice.json --json",
+    ),
+)
+@click.option("--consensus", is_flag=True, help="Only the consensus key.")
+@click.option("--certificate", is_flag=True, help="Only the certificate key.")
+@_ACCOUNT
+@_KEY
+def rotate_keys(consensus: bool, certificate: bool, account: str | None, key_file: Path | None) -> None:
+    """Change the validator's keys with the next epoch; both unless one is named.
+
+    Fresh keys are kept in the home before the ledger is asked, so that a running node takes them when their epoch
+    begins. Repeating the command after a failure asks for the same keys again. The operator's account stays.
+    """
+    from mpisa.config import Role
+    from mpisa.sdk.validators import KeyChoice
+
+    home = _node_home()
+    operator = _operator(account, key_file)
+    passphrase = given_passphrase()
+    both = consensus == certificate
+    home.read_keys(Role.VALIDATOR, passphrase)  # says what is missing before anything is made
+    if account is None and key_file is None:
+        home.keep_operator_key()
+    home.make_next_keys(consensus=both or consensus, certificate=both or certificate, passphrase=passphrase)
+    keys = home.read_keys(Role.VALIDATOR, passphrase)
+    chosen = KeyChoice(
+        keys.next_consensus if both or consensus else None, keys.next_certificate if both or certificate else None
+    )
+    _transact(lambda client: client.change_validator(chosen, key=operator), "rotate-keys")
+
+
+COMMANDS: Final = (join, leave, bond, unbond, rotate_keys)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from consensus.dag.vertex import Vertex
-    from consensus.identity import Identity
+    from consensus.identity import Seats
     from consensus.parameters import Parameters
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.consensus_store import ConsensusStore
@@ -43,7 +43,7 @@ class Epochs:
         store: ChainStore,
         vertices: ConsensusStore,
         parameters: Parameters,
-        identity: Identity,
+        identity: Seats,
         loss: Loss | None,
     ) -> None:
         self._store = store

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
@@ -33,7 +33,7 @@ from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.state_keys import RECORD_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor as ThreadExecutor
 
     from consensus.dag.vertex import VertexRef
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from mpisa.node.chain_store import ChainStore
     from mpisa.primitives.keys import PrivateKey, PublicKey
     from mpisa.primitives.transaction import SignedTransaction
+    from mpisa.primitives.validator_record import ValidatorRecord
+
+SignerAmong: TypeAlias = "Callable[[Sequence[ValidatorRecord]], PrivateKey | None]"
+"""The key of that validator of a set which this node is, if any."""
 
 MAX_CHECKED_SIGNATURES = 65_536
 MAX_UNCERTIFIED = 1_024
@@ -105,13 +109,18 @@ class Diverged(IntegrityError):
         self.certified = certified
 
 
+def signs_nothing(validators: Sequence[ValidatorRecord]) -> None:
+    """The SignerAmong of whoever holds no keys."""
+    return
+
+
 class Execution:
     """See the module. One task calls `execute`, commit after commit."""
 
     def __init__(
         self,
         store: ChainStore,
-        keys: Sequence[PrivateKey],
+        signer_among: SignerAmong,
         writer: ThreadExecutor,
         signatures: SignatureCache,
         parameters: Parameters,
@@ -119,7 +128,7 @@ class Execution:
     ) -> None:
         self._store = store
         self._parameters = parameters
-        self._keys = {key.public_key.address: key for key in keys}
+        self._signer_among = signer_among
         self._writer = writer
         self._signatures = signatures
         self._stages = stages or Stages()
@@ -266,8 +275,7 @@ class Execution:
 
     def _sign(self, height: int) -> Executed:
         header = self._store.reread_header(height)
-        validators = self._store.epoch(header.epoch).validators
-        key = next((self._keys[item.address] for item in validators if item.address in self._keys), None)
+        key = self._signer_among(self._store.epoch(header.epoch).validators)
         signature = sign_header(key, header) if key is not None else b""
         committee = self._store.epoch(header.epoch + 1).committee if header.closes_epoch else None
         return Executed(Height(height), header_hash(header), signature, header, committee)

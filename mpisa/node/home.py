@@ -4,6 +4,8 @@
     HOME/genesis.json                                    the chain's genesis document, word for word
     HOME/keys/{node,consensus,certificate}.json          0600: libp2p identity, vertices, certificates
     HOME/keys/next-{consensus,certificate}.json          0600: the keys to be used once the validator set names them
+    HOME/keys/former-{consensus,certificate}-N.json      0600: those that were used before
+    HOME/keys/operator.json                              0600: the operator's, where a certificate key was it
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
     HOME/consensus.lost                                  when and why a repair lost what this authority had signed
     HOME/peers.json                                      addresses seen before
@@ -16,6 +18,7 @@ The lock is the kernel's (flock), so it is gone the moment its process is, howev
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 KEY_KINDS = {"node": KeyKind.ED25519, "consensus": KeyKind.ED25519, "certificate": KeyKind.SECP256K1}
+OPERATOR = "operator"
 NEXT = "next-"
 MAX_LOSS_BYTES = 16 * 1024
 MAX_KEY_FILE_BYTES = 64 * 1024
@@ -126,11 +130,7 @@ class Home:
             stream.write(f"{loss.noticed_ms} {loss.reason}\n")
             stream.flush()
             os.fsync(stream.fileno())
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_directory(self.path)
 
     @property
     def log_file(self) -> Path:
@@ -187,7 +187,7 @@ class Home:
                     f"{file}: {rejection.detail}", hint="set MPISA_PASSPHRASE to the passphrase it was sealed with"
                 ) from None
             raise InvalidConfig(f"{file}: {rejection}", hint="restore the key file from a copy") from None
-        expected = KEY_KINDS[name.removeprefix(NEXT)]
+        expected = KEY_KINDS["certificate" if name == OPERATOR else name.removeprefix(NEXT)]
         if key.kind is not expected:
             raise InvalidConfig(f"{file}: expected a key of kind {expected.value}, found {key.kind.value}")
         return key
@@ -208,17 +208,54 @@ class Home:
     def _read_next(self, name: str, passphrase: bytes | None) -> PrivateKey | None:
         return self.read_key(NEXT + name, passphrase) if (self.keys / f"{NEXT}{name}.json").exists() else None
 
-    def write_next_keys(self, consensus: PrivateKey, certificate: PrivateKey, passphrase: bytes | None = None) -> None:
+    def write_next_keys(
+        self, consensus: PrivateKey | None, certificate: PrivateKey | None, passphrase: bytes | None = None
+    ) -> None:
         """Keeps the keys that a change of keys will name. Raises InvalidConfig where next keys wait already."""
-        _write_key(self.keys / f"{NEXT}consensus.json", consensus, passphrase)
-        _write_key(self.keys / f"{NEXT}certificate.json", certificate, passphrase)
+        for name, key in (("consensus", consensus), ("certificate", certificate)):
+            if key is not None:
+                _write_key(self.keys / f"{NEXT}{name}.json", key, passphrase)
+        _sync_directory(self.keys)
+
+    def make_next_keys(self, *, consensus: bool, certificate: bool, passphrase: bytes | None = None) -> None:
+        """Fresh random ones of the kinds wanted, where none wait already."""
+        for name, wanted in (("consensus", consensus), ("certificate", certificate)):
+            file = self.keys / f"{NEXT}{name}.json"
+            if wanted and not file.exists():
+                _write_key(file, private_key(KEY_KINDS[name], os.urandom(32)), passphrase)
+        _sync_directory(self.keys)
 
     def adopt_next_keys(self) -> None:
         """The next keys become the present ones: once no epoch that names the old ones is open any more."""
         for name in ("consensus", "certificate"):
-            file = self.keys / f"{NEXT}{name}.json"
-            if file.exists():
-                file.replace(self.keys / f"{name}.json")
+            self.adopt_next_key(name)
+
+    def adopt_next_key(self, name: str) -> None:
+        """The same for one of them; at every moment there is a present key, and the old one is kept aside."""
+        following, present = self.keys / f"{NEXT}{name}.json", self.keys / f"{name}.json"
+        if not following.exists():
+            return
+        for number in itertools.count(1):
+            former = self.keys / f"former-{name}-{number}.json"
+            try:
+                former.hardlink_to(present)
+            except FileExistsError:
+                continue
+            break
+        following.replace(present)
+        _sync_directory(self.keys)
+
+    @property
+    def operator_key_name(self) -> str:
+        """Which key of the home opens its operator's account, where no other account is the operator."""
+        return OPERATOR if (self.keys / f"{OPERATOR}.json").exists() else "certificate"
+
+    def keep_operator_key(self) -> None:
+        """Keep the certificate key as the operator's, whose account it opens, before another takes its place."""
+        kept = self.keys / f"{OPERATOR}.json"
+        if not kept.exists():
+            kept.hardlink_to(self.keys / "certificate.json")
+            _sync_directory(self.keys)
 
 
 def new_keys(role: Role) -> NodeKeys:
@@ -256,6 +293,14 @@ def init_home(
         home.genesis_file.write_text(genesis_text, encoding="utf-8")
     write_config(home.config_file, config)
     return home
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_key(file: Path, key: PrivateKey, passphrase: bytes | None) -> None:

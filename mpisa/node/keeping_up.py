@@ -22,7 +22,7 @@ from mpisa.node.syncing import FAR_BLOCKS
 if TYPE_CHECKING:
     from consensus.dag.vertex import ExecutionSignature
     from consensus.events import Event
-    from consensus.identity import Identity
+    from consensus.identity import Seats
     from mpisa.node.helm import Helm
     from mpisa.node.inbox import Inbox
     from mpisa.node.syncing import Syncing
@@ -74,9 +74,7 @@ class SignatureShelf:
 class KeepingUp:
     """See the module. Belongs to the loop."""
 
-    def __init__(
-        self, helm: Helm, inbox: Inbox, syncing: Syncing, identity: Identity, height: Callable[[], int]
-    ) -> None:
+    def __init__(self, helm: Helm, inbox: Inbox, syncing: Syncing, identity: Seats, height: Callable[[], int]) -> None:
         self._helm = helm
         self._inbox = inbox
         self._syncing = syncing

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mpisa.node.execution import Execution, Outcome
     from mpisa.node.helm import Helm
     from mpisa.node.inbox import Inbox
+    from mpisa.node.key_ring import KeyRing
     from mpisa.node.links import Links
     from mpisa.primitives.identifiers import Epoch
 
@@ -85,6 +86,7 @@ class Ordering:
         execution: Execution,
         links: Links,
         ledger: Ledger,
+        ring: KeyRing,
         clock: Clock,
         max_payload_bytes: int,
         stages: Stages | None = None,
@@ -97,6 +99,7 @@ class Ordering:
         self._execution = execution
         self._links = links
         self._ledger = ledger
+        self._ring = ring
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
         self._stages = stages or Stages()
@@ -283,7 +286,9 @@ class Ordering:
 
     async def _recall_epoch(self, effect: e.Effect) -> e.Event:
         assert isinstance(effect, e.RecallEpoch)
-        stored = await asyncio.get_running_loop().run_in_executor(None, self._epochs.stored, effect.epoch)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._ring.refresh)
+        stored = await loop.run_in_executor(None, self._epochs.stored, effect.epoch)
         return e.EpochRecalled(effect.epoch, stored)
 
     async def _epoch_opened(self, effect: e.Effect) -> None:
@@ -297,4 +302,7 @@ class Ordering:
         self._links.close(effect.epoch)
         for name in [name for name in self._timers if name[0] == effect.epoch]:
             self._timers.pop(name).cancel()
+        own = self._helm.own
+        record = None if own is None else self._epochs.record(self._helm.epoch).validators[own]
+        await asyncio.get_running_loop().run_in_executor(None, self._ring.settle, record)
         self._ledger.epoch_dropped(effect)

@@ -32,6 +32,7 @@ from mpisa.node.helm import Helm
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
 from mpisa.node.keeping_up import KeepingUp
+from mpisa.node.key_ring import KeyRing
 from mpisa.node.links import Links
 from mpisa.node.mempool import Mempool, MempoolLimits
 from mpisa.node.ordering import Ordering
@@ -82,7 +83,12 @@ class Setup:
     config: NodeConfig
     genesis: Genesis
     genesis_text: str
-    keys: NodeKeys
+    ring: KeyRing
+
+    @property
+    def keys(self) -> NodeKeys:
+        """What is held now."""
+        return self.ring.keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,8 @@ def read_setup(path: Path, passphrase: bytes | None = None) -> Setup:
     config = place.read_config()
     text = place.read_genesis_text()
     genesis = place.read_genesis()
-    return Setup(place, config, genesis, text, place.read_keys(config.role, passphrase))
+    ring = KeyRing(place, place.read_keys(config.role, passphrase), passphrase)
+    return Setup(place, config, genesis, text, ring)
 
 
 def network_config(setup: Setup) -> NetworkConfig:
@@ -187,7 +194,7 @@ def open_ledger(setup: Setup) -> ChainStore:
 
 def epochs_of(setup: Setup, parameters: Parameters, store: ChainStore, vertices: ConsensusStore) -> Epochs:
     """The epochs of a home's stores, seen with its keys."""
-    return Epochs(store, vertices, parameters, setup.keys.identity, setup.home.read_loss())
+    return Epochs(store, vertices, parameters, setup.ring, setup.home.read_loss())
 
 
 async def assemble(
@@ -215,7 +222,7 @@ async def assemble(
     writer = _threads(stack, 1, "writer")
     stages = Stages()
     signatures = SignatureCache(stages=stages)
-    execution = Execution(store, setup.keys.certificates, writer, signatures, parameters, stages)
+    execution = Execution(store, setup.ring.signer_among, writer, signatures, parameters, stages)
     epochs = epochs_of(setup, parameters, store, vertices)
     rebuild = Rebuild(epochs, parameters, store, vertices, execution)
     halts = Halts(setup.home.path, clock.now_ms)
@@ -259,7 +266,18 @@ async def assemble(
         certificates.held_by_others,
     )
     ordering = Ordering(
-        helm, epochs, inbox, vertices, writer, execution, links, reactions, clock, parameters.max_payload_bytes, stages
+        helm,
+        epochs,
+        inbox,
+        vertices,
+        writer,
+        execution,
+        links,
+        reactions,
+        setup.ring,
+        clock,
+        parameters.max_payload_bytes,
+        stages,
     )
     sources = Sources(network, _threads(stack, 1, "checker"))
     ranging = Ranging(sources, parameters)
@@ -273,11 +291,11 @@ async def assemble(
         ordering.durably,
         lambda: _authorities(epochs),
     )
-    keeping_up = KeepingUp(helm, inbox, syncing, setup.keys.identity, lambda: store.height)
+    keeping_up = KeepingUp(helm, inbox, syncing, setup.ring, lambda: store.height)
     pruning = Pruning(setup.config.history, store, vertices, parameters, writer, lambda: store.height)
     for epoch, jurisdiction in helm.succession.jurisdictions.items():
         named = [PeerId(item.peer_id) for item in epochs.record(epoch).validators]
-        seat = setup.keys.identity.seat_in(jurisdiction.committee)
+        seat = setup.ring.seat_in(jurisdiction.committee)
         links.open(jurisdiction, named, has_seat=seat is not None)
     providers = Providers(network, genesis.chain_hash)
     publishing = Publishing(blocks, uploads, limits.upload_bytes)

@@ -13,7 +13,7 @@ from mpisa.api.server import ApiServer
 from mpisa.cli.main import run
 from mpisa.config import NodeConfig, Role
 from mpisa.network.peer_id import peer_id_of
-from mpisa.node.home import NodeKeys, init_home
+from mpisa.node.home import Home, NodeKeys, init_home
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.key_file import encode_key_file
 from mpisa.primitives.keys import KeyKind
@@ -111,6 +111,40 @@ async def test_without_an_account_the_certificate_key_is_the_operator(mpisa: Mpi
     assert code == 1
     problem = json.loads(err)["error"]
     assert (problem["code"], KEYS.certificate.address.hex() in problem["message"]) == ("rejected", True)
+
+
+async def test_rotated_keys_lie_in_the_home_before_the_ledger_names_them(
+    mpisa: Mpisa, alice: tuple[str, str], home: Path
+) -> None:
+    await mpisa("node", "join", "--stake", "300", *alice)
+    code, _, err = await mpisa("node", "rotate-keys", *alice)
+    assert code == 0, err
+    following = Home(home).read_keys(Role.VALIDATOR)
+    assert (following.consensus, following.certificate) == (KEYS.consensus, KEYS.certificate)
+    _, out, _ = await mpisa("chain", "validators", "--json")
+    mine = json.loads(out)["staking"]["validators"][4]
+    assert (mine["address"], mine["consensus_key"]) == (
+        format_address(following.next_certificate.address),
+        following.next_consensus.public_key.data.hex(),
+    )
+    assert not (home / "keys" / "operator.json").exists()
+
+
+async def test_a_repeated_rotation_asks_for_the_same_keys(mpisa: Mpisa, alice: tuple[str, str], home: Path) -> None:
+    assert (await mpisa("node", "rotate-keys", "--consensus", *alice))[0] == 1, "nobody's validator yet"
+    kept = (home / "keys" / "next-consensus.json").read_bytes()
+    await mpisa("node", "join", "--stake", "300", *alice)
+    assert (await mpisa("node", "rotate-keys", "--consensus", *alice))[0] == 0
+    assert (home / "keys" / "next-consensus.json").read_bytes() == kept
+    assert not (home / "keys" / "next-certificate.json").exists()
+    code, _, err = await mpisa("node", "rotate-keys", "--consensus", *alice)
+    assert (code, "key-mismatch" in err) == (1, True)
+
+
+async def test_an_operator_that_is_the_certificate_key_keeps_it_when_it_rotates(mpisa: Mpisa, home: Path) -> None:
+    await mpisa("node", "rotate-keys", "--certificate")
+    assert Home(home).read_key("operator") == KEYS.certificate
+    assert Home(home).operator_key_name == "operator"
 
 
 async def test_a_refusal_is_the_ledgers_own_word(mpisa: Mpisa, alice: tuple[str, str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mpisa.config import NodeConfig, Role
 from mpisa.node.home import Home, HomeLock, Loss, NodeKeys, init_home, new_keys
 from mpisa.primitives.errors import Denied, InvalidConfig, MpisaError, NotFound, NotReady, StoreBusy, StoreDamaged
+from mpisa.primitives.key_file import decode_key_file
 from tests.node.cluster import Cluster, key_of, make_cluster, running
 
 
@@ -123,6 +124,20 @@ def test_next_keys_wait_beside_the_present_ones_until_they_are_adopted(tmp_path:
     after = home.read_keys(Role.VALIDATOR)
     assert (after.consensus, after.certificate) == (following.consensus, following.certificate)
     assert (after.next_consensus, after.next_certificate) == (None, None)
+
+
+def test_keys_that_were_replaced_are_kept_aside(tmp_path: Path) -> None:
+    home = init_home(tmp_path, NodeConfig())
+    first = home.read_keys(Role.VALIDATOR)
+    for _ in range(2):
+        home.make_next_keys(consensus=True, certificate=False)
+        home.adopt_next_keys()
+    assert sorted(path.name for path in home.keys.glob("former-*")) == [
+        "former-consensus-1.json",
+        "former-consensus-2.json",
+    ]
+    assert decode_key_file((home.keys / "former-consensus-1.json").read_bytes(), None) == first.consensus
+    assert home.read_keys(Role.VALIDATOR).certificate == first.certificate
 
 
 def test_a_loss_says_when_and_why(tmp_path: Path) -> None:
