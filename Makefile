@@ -7,7 +7,7 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test simulate twins check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ demo: $(STAMPS)/run $(STAMPS)/demo ## four validators, and a real model travels 
 
 test: $(STAMPS)/dev $(STAMPS)/demo ## the whole test suite
 	$(BIN)/python -m pytest -q
+
+simulate: $(STAMPS)/dev ## fresh seeds in the simulator (COUNT=100), or one again with its picture (SEED=n)
+	@$(BIN)/python -m tests.simulator $(if $(SEED),replay $(SEED),seeds --count $(or $(COUNT),100))
+
+twins: $(STAMPS)/dev ## two engines with one key under fresh partition and leader schedules (COUNT=1000)
+	@$(BIN)/python -m tests.simulator twins --count $(or $(COUNT),1000)
 
 check: $(STAMPS)/dev ## lint, format, types, the layers of the house, spelling
 	$(BIN)/ruff check .

@@ -305,7 +305,7 @@ class Engine:
             if step.commit is None:
                 self._pacemaker.skipped(step.authority)
             else:
-                self._pacemaker.committed()
+                self._pacemaker.committed(step.authority)
                 self._emit(step.commit)
         if not any(step.commit is not None for step in steps):
             return []
@@ -348,6 +348,7 @@ class Engine:
 
     def _pace(self) -> None:
         """Ask for a payload when a vertex is due, or set the timer for when it may be."""
+        self._clock.reconsider(self._admission.equivocators)
         is_waiting = self._awaiting_payload and self._closing.header is None
         if not self._may_propose() or is_waiting or self._proposer is None:
             return
@@ -376,6 +377,8 @@ class Engine:
         if proposer is None or payload is None or not self._may_propose():
             return
         target = Round(self._clock.round)
+        if target <= proposer.last.round:
+            return  # evidence closed the round again while the payload was on its way: the next vertex takes it
         vertex = proposer.propose(target, payload, self._admission.equivocators, self._now)
         if vertex is None:
             return
@@ -395,6 +398,8 @@ class Engine:
         if self._proposer is None or self._halted is not None or self._presence.absent is not None:
             return False
         last = self._proposer.last
+        if last.round == 0 and self._catch_up.known_round > self._clock.round:
+            return False  # whoever remembers no vertex of its own looks at what others built before it makes one
         is_chain_here = last.round <= self._graph.pruned_round or last.id in self._graph
         return is_chain_here and not self._catch_up.is_behind(self._clock.round)
 

@@ -2,6 +2,8 @@
 
 A missing ancestor is waited for about a round trip, for it may just be late; then asked from the sender, then from
 the authors whose vertices reference it, then from everyone in turn, beginning at a place that follows from its id.
+Whoever let a question go unanswered is asked last, until it answers one, and a source that turns up meanwhile is asked
+at once: withholding costs the others a round trip, not a timeout each round.
 Everything is bounded, and every author has its own share of each bound, so that whoever floods or withholds uses up its
 own: vertices, bytes, missing ancestors, requests in flight. (An ancestor counts for the author of the first vertex that
 waits for it.) What doesn't fit is dropped: whoever needs it will bring it, or it is fetched again. What an event costs
@@ -33,6 +35,7 @@ class _Missing:
     asked: list[AuthorityIndex] = field(default_factory=list)
     waiters: dict[bytes, None] = field(default_factory=dict)
     is_flying: bool = False
+    patient_until_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Pending:
         "_own",
         "_parameters",
         "_queue",
+        "_silent",
         "_waiting",
         "_waiting_by_round",
     )
@@ -79,6 +83,7 @@ class Pending:
         self._accounts = [_Account() for _ in range(committee_size)]
         self._hungry: dict[AuthorityIndex, None] = {}
         self._queue: list[tuple[int, VertexRef]] = []
+        self._silent: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -126,6 +131,8 @@ class Pending:
             entry.waiters[vertex.id] = None
             if vertex.author not in entry.sources:
                 entry.sources.append(vertex.author)
+                if entry.is_flying and entry.next_ms > now_ms + self._parameters.fetch_delay_ms:
+                    self._schedule(entry, now_ms + self._parameters.fetch_delay_ms)
         return True
 
     def _has_room(self, vertex: Vertex, new: int) -> bool:
@@ -143,6 +150,8 @@ class Pending:
         entry = self._missing.get(identifier)
         if entry is None:
             return []
+        if entry.is_flying:
+            self._silent.discard(entry.asked[-1])
         self._drop_missing(entry)
         ready: list[Vertex] = []
         for waiter in entry.waiters:
@@ -178,6 +187,7 @@ class Pending:
         for ref in refs:
             entry = self._missing.get(ref.id)
             if entry is not None and entry.asked[-1:] == [sender] and entry.attempts < self._committee_size:
+                self._land(entry)
                 self._schedule(entry, now_ms)
 
     def due(self, now_ms: int, held: Container[bytes] = ()) -> list[tuple[AuthorityIndex, tuple[VertexRef, ...]]]:
@@ -190,6 +200,8 @@ class Pending:
             at, ref = heapq.heappop(self._queue)
             entry = self._missing.get(ref.id)
             if entry is not None and entry.next_ms == at:
+                if entry.is_flying and now_ms >= entry.patient_until_ms:
+                    self._silent.add(entry.asked[-1])
                 self._land(entry)
                 entry.next_ms = _IN_TURN
                 self._accounts[entry.charged].turn.append(ref.id)
@@ -224,7 +236,8 @@ class Pending:
             asked.setdefault(target, []).append(entry.ref)
             account.flying += 1
             entry.is_flying = True
-            self._schedule(entry, now_ms + self._patience(entry))
+            entry.patient_until_ms = now_ms + self._patience(entry)
+            self._schedule(entry, entry.patient_until_ms)
 
     def next_due(self, now_ms: int) -> int | None:
         """When to ask next (ms), never in the past."""
@@ -245,13 +258,15 @@ class Pending:
         return min(self._parameters.fetch_timeout_ms << doublings, self._parameters.fetch_timeout_cap_ms)
 
     def _next_source(self, entry: _Missing) -> AuthorityIndex | None:
-        """Whom to ask now: the known sources in order, then everyone in turn; never ourselves."""
-        target = next((source for source in entry.sources if source != self._own and source not in entry.asked), None)
+        """Whom to ask now: the known sources in order, then everyone in turn, the silent last; never ourselves."""
+        avoided = {*entry.asked, *self._silent, self._own}
+        target = next((source for source in entry.sources if source not in avoided), None)
         if target is None:
             others = [AuthorityIndex(index) for index in range(self._committee_size) if index != self._own]
             if not others:
                 return None
-            fresh = [other for other in others if other not in entry.asked] or others
+            fresh = [other for other in others if other not in avoided]
+            fresh = fresh or [other for other in others if other not in entry.asked] or others
             target = fresh[(int.from_bytes(entry.ref.id[:8], "big") + entry.attempts) % len(fresh)]
         if target in entry.asked:
             entry.asked.remove(target)

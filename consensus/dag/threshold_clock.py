@@ -34,6 +34,15 @@ class ThresholdClock:
                 return True
         return False
 
+    def reconsider(self, equivocators: Set[int]) -> None:
+        """Go back to the highest round that is open without what is known now of equivocators."""
+        while (
+            equivocators
+            and self.round - 1 > self._graph.pruned_round
+            and not self._committee.is_quorum(self._eligible_stake(self.round - 1, equivocators))
+        ):
+            self.round -= 1
+
     def _eligible_stake(self, round_number: int, equivocators: Set[int]) -> int:
         stake = self._graph.stake_at(round_number)
         if not equivocators:

@@ -236,7 +236,9 @@ class Committer:
         return reached
 
     def votes_settled(self, round_number: int, index: int = 0) -> bool:
-        """Whether the slot's vertex has a quorum of votes among the vertices above, or can no longer get one."""
+        """Whether the slot's vertex has a quorum of votes among the vertices above, or can no longer get one: an author
+        that is higher already without a vertex there won't vote.
+        """
         leaders = self._schedule.leaders(round_number)
         if index >= len(leaders):
             return True
@@ -244,7 +246,11 @@ class Committer:
         for author in self._graph.authors_at(round_number + 1):
             choice = self._graph.at(round_number + 1, author)[0].votes.get(leaders[index])
             stakes[choice] = stakes.get(choice, 0) + self._committee.powers[author]
-        unseen = self._committee.total - sum(stakes.values())
+        unseen = sum(
+            power
+            for author, power in enumerate(self._committee.powers)
+            if not self._graph.at(round_number + 1, author) and self._graph.latest_round(author) <= round_number
+        )
         best = max((stake for choice, stake in stakes.items() if choice is not None), default=0)
         return self._committee.is_quorum(best) or not self._committee.is_quorum(best + unseen)
 

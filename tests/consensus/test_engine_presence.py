@@ -27,6 +27,21 @@ def test_a_fresh_start_waits_a_moment_before_its_first_vertex() -> None:
     assert of_kind(engine.handle(TimerFired(TimerKind.ROUND), NOW + 300), RequestPayload) == [RequestPayload(1)]
 
 
+def test_who_remembers_no_vertex_of_its_own_makes_none_below_the_others() -> None:
+    """A former life may have made vertices there; what the others built, it must see first."""
+    forge = Forge()
+    engine = forge.engine(0, PARAMETERS)
+    engine.start(NOW)
+    rounds = [forge.layer(number, (1, 2, 3)) for number in (1, 2, 3)]
+    receive_all(engine, rounds[2])
+    assert of_kind(propose(engine, NOW + 1_000), Broadcast) == []
+    receive_all(engine, rounds[1])
+    assert of_kind(propose(engine, NOW + 1_100), Broadcast) == []
+    receive_all(engine, rounds[0], NOW + 1_200)
+    assert len(of_kind(propose(engine, NOW + 5_000), Broadcast)) == 1
+    assert engine.status().round == 4
+
+
 def test_an_own_vertex_from_others_means_a_lost_disk() -> None:
     forge = Forge()
     engine = forge.engine(0, PARAMETERS)

@@ -61,6 +61,46 @@ def test_a_suspected_or_equivocating_leader_isn_t_waited_for() -> None:
     assert fixture.step(2, 1_100) == 1_200
 
 
+def test_a_leader_skipped_again_and_again_must_be_in_time_for_more_rounds() -> None:
+    pacemaker = Fixture().pacemaker
+    owed = []
+    for _ in range(8):
+        pacemaker.skipped(1)
+        times = 0
+        while 1 in pacemaker.suspects:
+            pacemaker.seen_in_time(1)
+            times += 1
+        owed.append(times)
+    assert owed == [1, 2, 4, 8, 16, 32, 32, 32]
+    for _ in range(5):
+        pacemaker.committed(1)
+    pacemaker.skipped(1)
+    pacemaker.seen_in_time(1)
+    pacemaker.seen_in_time(1)
+    assert pacemaker.suspects == set(), "commits of its slots make up for skips"
+
+
+def test_a_leader_that_jumped_over_the_round_isn_t_waited_for() -> None:
+    fixture = Fixture()
+    fixture.layer(1, 0, 2, 3)
+    assert fixture.step(2, 1_100) == 1_200
+    parents = [fixture.forge.genesis[1], *(fixture.forge.ref(1, author) for author in (0, 2, 3))]
+    fixture.committer.add(fixture.graph.add(fixture.forge.vertex(2, 1, parents)))
+    assert fixture.step(2, 1_100) is None
+
+
+def test_an_author_that_jumped_over_the_round_won_t_vote() -> None:
+    fixture = Fixture()
+    fixture.layer(1, 0, 1, 2, 3)
+    fixture.layer(2, 0, 2)
+    parents = [fixture.forge.ref(1, author) for author in (3, 0, 2)]
+    fixture.committer.add(fixture.graph.add(fixture.forge.vertex(2, 3, parents)))
+    assert not fixture.committer.votes_settled(1), "author 1 may still make the quorum"
+    above = [fixture.forge.ref(1, 1), *(fixture.forge.ref(2, author) for author in (0, 2, 3))]
+    fixture.committer.add(fixture.graph.add(fixture.forge.vertex(3, 1, above)))
+    assert fixture.committer.votes_settled(1)
+
+
 def test_votes_for_the_slot_two_below_are_waited_for() -> None:
     fixture = Fixture()
     fixture.layer(1, 0, 1, 2, 3)
@@ -92,5 +132,5 @@ def test_the_timeout_doubles_each_wave_without_a_commit_up_to_the_cap() -> None:
         timeouts.append(pacemaker.timeout_ms)
         pacemaker.proposed()
     assert timeouts[::3] == [200, 400, 800, 1_600, 3_200, 3_200, 3_200]
-    pacemaker.committed()
+    pacemaker.committed(1)
     assert pacemaker.timeout_ms == 200

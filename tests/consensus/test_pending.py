@@ -72,6 +72,24 @@ def test_when_nobody_has_it_questions_keep_their_patience() -> None:
     assert all(later - earlier >= 100 for earlier, later in pairwise(times[3:]))
 
 
+def test_whoever_was_silent_is_asked_last_until_what_it_was_asked_for_comes() -> None:
+    forge, pending = prepared()
+    pending.add(waiting(forge, 2), [lost(3)], A1, 0)
+    assert pending.due(40) == [(A1, (lost(3),))]
+    assert pending.due(140) == [(A2, (lost(3),))], "the first let the timeout pass"
+    pending.add(waiting(forge, 3), [lost(2)], A1, 140)
+    assert pending.due(180) == [(A3, (lost(2),))], "the sender is known to be silent"
+
+
+def test_a_source_that_turns_up_is_asked_while_another_keeps_silent() -> None:
+    forge, pending = prepared()
+    pending.add(waiting(forge, 2), [lost(3)], A1, 0)
+    assert pending.due(40) == [(A1, (lost(3),))]
+    pending.add(waiting(forge, 3), [lost(3)], A3, 50)
+    assert pending.due(89) == []
+    assert pending.due(90) == [(A2, (lost(3),))], "long before the timeout at 140"
+
+
 def test_what_arrives_sets_free_what_waited_for_it() -> None:
     forge, pending = prepared()
     first, second = waiting(forge, 2), waiting(forge, 3)

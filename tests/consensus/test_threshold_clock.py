@@ -48,3 +48,33 @@ def test_it_jumps_to_the_highest_round() -> None:
     assert clock.observe(3, set(), 7)
     assert clock.round == 4
     assert not clock.observe(1, set(), 8)
+
+
+def test_evidence_closes_a_round_that_an_equivocator_opened() -> None:
+    forge = Forge()
+    graph = Graph(forge.committee)
+    clock = ThresholdClock(forge.committee, graph, 0)
+    for vertex in forge.layer(1, (1, 2, 3)):
+        graph.add(vertex)
+        clock.observe(1, set(), 1)
+    assert clock.round == 2
+    clock.reconsider(set())
+    assert clock.round == 2
+    clock.reconsider({1})
+    assert clock.round == 1, "a vertex of round 1 can be made again, and only two of three may be built on"
+    graph.vouch(graph.add(forge.vertex(2, 2)))
+    assert clock.observe(2, {1}, 2)
+    clock.reconsider({1})
+    assert clock.round == 2, "author 2 stands in round 2, so the others must be able to reach it"
+
+
+def test_nothing_below_what_was_pruned_is_reconsidered() -> None:
+    forge = Forge()
+    graph = Graph(forge.committee)
+    clock = ThresholdClock(forge.committee, graph, 0)
+    for vertex in forge.layer(1, (1, 2, 3)):
+        graph.add(vertex)
+        clock.observe(1, set(), 1)
+    graph.prune(1)
+    clock.reconsider({1})
+    assert clock.round == 2

@@ -1,230 +1,34 @@
-"""The simulator: real engines, a virtual clock, one seed (docs/protocol.md, section 14).
+"""The simulated world: real consensus and the real ledger, a virtual clock, one seed (docs/protocol.md, section 14).
 
 Everything that happens is drawn from the seed and happens in the order of (time, sequence number), so a seed replays
-bit for bit. Nodes keep nothing but their `Disk` across a crash. Equivocators are ordinary nodes whose broadcasts are
-forked on the way out. After every run the invariants of `check` must hold.
+bit for bit. Nodes (`node.py`) keep nothing but their disk across a crash; Byzantine ones follow a strategy
+(`strategies.py`). What must hold after every run is in `invariants.py`.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
 from random import Random
 
-from consensus.dag.committee import Authority, Committee
-from consensus.dag.validation import verify_vertex
-from consensus.dag.vertex import Vertex, decode_vertex, encode_vertex, payload_root, sign_vertex
-from consensus.engine import Engine
-from consensus.events import (
-    AncestorsUnavailable,
-    Broadcast,
-    BroadcastSignature,
-    Certified,
-    Commit,
-    CommittedSubDag,
-    Effect,
-    Event,
-    EvidenceFound,
-    Executed,
-    ExecutionSignatureReceived,
-    Halt,
-    PayloadLapsed,
-    PayloadProvided,
-    PayloadWaiting,
-    PeerFault,
-    Persist,
-    RangeEnded,
-    RequestAncestors,
-    RequestPayload,
-    RequestRange,
-    SetTimer,
-    StoredEpoch,
-    TimerFired,
-    VertexReceived,
-)
-from consensus.identity import Seat
-from consensus.order.epoch import EpochStart
-from consensus.parameters import Parameters
-from mpisa.primitives.digest import ZERO_DIGEST, sha256, tagged
-from mpisa.primitives.header import (
-    Header,
-    Validator,
-    ValidatorSet,
-    header_hash,
-    sign_header,
-    verify_certificate,
-)
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
-from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
-from tests.simulator.disk import Disk
-from tests.simulator.network import LinkFaults, Links
+from consensus import events as e
+from consensus.dag.validation import verify_in_epochs
+from consensus.dag.vertex import Vertex, VertexRef, decode_vertex
+from mpisa.primitives.errors import Rejection
+from mpisa.primitives.header import verify_certificate
+from mpisa.primitives.identifiers import Address, Epoch
+from tests.simulator.clients import Client, Customer, Operator
+from tests.simulator.keys import ANCHOR, CHAIN_HASH, committee_of, keys_of
+from tests.simulator.ledger import Ledger, genesis_of
+from tests.simulator.memo import remembered_signatures
+from tests.simulator.network import Links
+from tests.simulator.node import Node
+from tests.simulator.scenario import Change, Crash, Jump, Scenario
+from tests.simulator.strategies import HONEST, STRATEGIES
 
-CHAIN_HASH = tagged("chain", b"simulator")
-ANCHOR = tagged("anchor", b"simulator")
-TOKEN_BYTES = 12
+LOG_LINES = 4_000
+FIRST_PAUSE_MS = 400
 
-
-@cache
-def keys_of(seat: int) -> tuple[PrivateKey, PrivateKey]:
-    """The vertex key and the certificate key of a simulated authority."""
-    material = seat.to_bytes(4, "big")
-    return (
-        private_key(KeyKind.ED25519, sha256(b"vertex", material)),
-        private_key(KeyKind.SECP256K1, sha256(b"header", material)),
-    )
-
-
-@cache
-def committee_of(powers: tuple[int, ...]) -> tuple[Committee, tuple[tuple[PrivateKey, PrivateKey], ...]]:
-    """A committee of these powers, and its keys by authority."""
-    seats = sorted((keys_of(seat) for seat in range(len(powers))), key=lambda pair: pair[1].address)
-    authorities = [
-        Authority(AuthorityIndex(index), pair[1].address, power, pair[0].public_key.data)
-        for index, (pair, power) in enumerate(zip(seats, powers, strict=True))
-    ]
-    return Committee(authorities), tuple(seats)
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a run is made of; times in ms."""
-
-    seed: int
-    powers: tuple[int, ...] = (1, 1, 1, 1)
-    parameters: Parameters = field(default_factory=Parameters)
-    duration_ms: int = 4_000
-    faults: LinkFaults = field(default_factory=lambda: LinkFaults(heal_ms=0))
-    crashes: tuple[tuple[int, int, int], ...] = ()
-    partition: tuple[frozenset[int], int, int] | None = None
-    equivocators: frozenset[int] = frozenset()
-    silent: frozenset[int] = frozenset()
-    skews_ms: tuple[int, ...] = ()
-    payload_every_ms: int = 60
-    payloads_until_ms: int = 3_000
-
-
-class Node:
-    """A shell around a real engine."""
-
-    def __init__(self, world: "World", index: int) -> None:
-        self.world = world
-        self.index = AuthorityIndex(index)
-        self.disk = Disk()
-        self.engine: Engine | None = None
-        self.pool: list[bytes] = []
-        self.commits: dict[int, CommittedSubDag] = {}
-        self.certified: dict[int, bytes] = {}
-        self.evidence: set[int] = set()
-        self.halts: list[str] = []
-        self.life = 0
-        self.starts = 0
-        self.crash_after: int | None = None
-
-    def boot(self) -> None:
-        """Start from the disk."""
-        world, scenario = self.world, self.world.scenario
-        self.life += 1
-        self.starts += 1
-        stored = StoredEpoch(
-            self.disk.cursor,
-            [decode_vertex(raw, scenario.parameters) for raw in self.disk.vertices.values()],
-            self.disk.proposal,
-        )
-        start = EpochStart(Epoch(0), world.committee, ANCHOR, 0)
-        seat = Seat(self.index, world.keys[self.index][0])
-        self.engine = Engine.recover(scenario.parameters, CHAIN_HASH, start, seat, stored)
-        self.perform(self.engine.start(self.clock()))
-        for height, (digest, signature) in enumerate(self.disk.headers, 1):
-            if height not in self.certified:
-                self.handle(Executed(Height(height), digest, signature, world.blocks[digest]))
-
-    def crash(self) -> None:
-        """Die now, in the middle of whatever."""
-        self.life += 1
-        self.engine = None
-        self.crash_after = None
-        self.pool.clear()
-        self.disk.lose_power(self.world.random)
-
-    def clock(self) -> int:
-        """The node's own idea of the time."""
-        skews = self.world.scenario.skews_ms
-        return 1_000_000 + self.world.now + (skews[self.index] if skews else 0)
-
-    def handle(self, event: Event) -> None:
-        """Hand an event in and perform what comes out."""
-        if self.engine is not None:
-            self.perform(self.engine.handle(event, self.clock()))
-
-    def perform(self, effects: list[Effect]) -> None:
-        """Strictly in order; a planned crash strikes between two effects."""
-        life = self.life
-        for effect in effects:
-            if self.life != life:
-                return
-            if self.crash_after is not None:
-                self.crash_after -= 1
-                if self.crash_after < 0:
-                    self.crash()
-                    return
-            self._perform(effect)
-
-    def _perform(self, effect: Effect) -> None:
-        world = self.world
-        match effect:
-            case Persist():
-                self.disk.write(effect)
-            case Broadcast():
-                world.broadcast(self, effect.raw)
-            case BroadcastSignature():
-                for peer in world.peers(self.index):
-                    world.send(self.index, peer, ExecutionSignatureReceived(self.index, effect.signature))
-            case SetTimer():
-                life = self.life
-                delay = max(0, effect.at_ms - self.clock())
-                world.later(delay, lambda: self.life == life and self.handle(TimerFired(effect.kind)))
-            case RequestPayload():
-                payload = b"".join(self.pool)
-                self.pool.clear()
-                life = self.life
-                world.later(0, lambda: self.life == life and self.handle(PayloadProvided(effect.round, payload)))
-            case RequestAncestors():
-                world.ask_ancestors(self, effect)
-            case RequestRange():
-                world.ask_range(self, effect)
-            case Commit():
-                self._execute(effect.commit)
-            case Certified():
-                world.certify(self, effect)
-            case EvidenceFound():
-                self.evidence.add(effect.author)
-            case PayloadLapsed():
-                self.pool.append(effect.payload)
-                life = self.life
-                world.later(0, lambda: self.life == life and self.handle(PayloadWaiting()))
-            case Halt():
-                self.halts.append(effect.reason)
-            case PeerFault():
-                raise AssertionError(f"seed {world.scenario.seed}: {effect}")
-
-    def _execute(self, commit: CommittedSubDag) -> None:
-        """Execution is a hash; its batch is durable at once, the event about it comes a little later."""
-        before = self.commits.get(commit.index)
-        assert before is None or before.digest == commit.digest, "a commit changed across a restart"
-        self.commits[commit.index] = commit
-        if commit.block is None:
-            return
-        height = commit.block.height
-        if height <= len(self.disk.headers):
-            assert self.world.blocks[self.disk.headers[height - 1][0]].commit_digest == commit.digest
-            return
-        header = self.world.make_header(self, commit)
-        signature = sign_header(self.world.keys[self.index][1], header)
-        self.disk.headers.append((header_hash(header), signature))
-        self.disk.cursor = commit.cursor
-        life = self.life
-        event = Executed(height, header_hash(header), signature, header)
-        self.world.later(self.world.random.randint(0, 5), lambda: self.life == life and self.handle(event))
+__all__ = ["ANCHOR", "CHAIN_HASH", "Node", "World", "committee_of", "keys_of"]
 
 
 class World:
@@ -234,227 +38,246 @@ class World:
         self.scenario = scenario
         self.random = Random(scenario.seed)
         self.now = 0
-        self.committee, self.keys = committee_of(scenario.powers)
-        self.validators = ValidatorSet.of(
-            Validator(authority.address, authority.power) for authority in self.committee.authorities
-        )
-        self.links = Links(self.random, len(scenario.powers), scenario.faults)
-        self.nodes = [Node(self, index) for index in range(len(scenario.powers))]
-        self.blocks: dict[bytes, Header] = {}
-        self.signed: dict[tuple[int, int], set[bytes]] = {}
-        self.tokens = 0
+        self.ledger = Ledger(genesis_of(scenario.powers, scenario.min_epoch_ms), scenario.parameters)
+        self.links = Links(self.random, scenario.count, scenario.faults, scenario.cuts)
+        self.holders: dict[Address, int] = {}
+        strategies = {seat: STRATEGIES[name]() for seat, name in scenario.byzantine}
+        self.nodes = [Node(self, seat, strategies.get(seat, HONEST)) for seat in range(scenario.count)]
+        self.signed: dict[tuple[Epoch, Address, int], set[bytes]] = {}
+        self.headers_signed: dict[tuple[Address, int], set[bytes]] = {}
+        self.twins: dict[tuple[Epoch, int], dict[int, list[VertexRef]]] = {}
+        self.faults: list[tuple[int, int, Rejection]] = []
+        self.rejected: dict[tuple[int, str], int] = {}
+        self.clients = [Client(self, number) for number in range(scenario.clients)]
+        self.operators = {seat: Operator(self, seat) for seat in range(scenario.count)}
+        self.waiting: dict[bytes, Customer] = {}
+        self.acknowledged: dict[bytes, int] = {}
+        self.submitted = 0
         self.messages = 0
-        self._verified: dict[bytes, Vertex] = {}
+        self.log: deque[tuple[int, int | None, str]] = deque(maxlen=LOG_LINES)
+        self._decoded: dict[bytes, Vertex | Rejection] = {}
+        self._verified: dict[bytes, Vertex | Rejection] = {}
         self._queue: list[tuple[int, int, Callable[[], object]]] = []
         self._sequence = 0
+
+    # Time.
 
     def later(self, delay_ms: int, action: Callable[[], object]) -> None:
         """Do this then."""
         self._sequence += 1
         heapq.heappush(self._queue, (self.now + delay_ms, self._sequence, action))
 
-    def run(self) -> "World":
-        """The whole scenario."""
+    def run(self, look: Callable[[], object] | None = None, every_ms: int = 500) -> "World":
+        """The scenario up to where its faults end; `look` is called every so often."""
         scenario = self.scenario
         for node in self.nodes:
-            if node.index not in scenario.silent:
+            if node.seat not in scenario.silent:
                 self.later(self.random.randint(0, 50), node.boot)
-        for index, at_ms, down_ms in scenario.crashes:
-            self.later(at_ms, lambda index=index, down_ms=down_ms: self._plan_crash(index, down_ms))
-        if scenario.partition is not None:
-            members, at_ms, until_ms = scenario.partition
-            self.later(at_ms, lambda: self.links.cut(set(members), until_ms))
-        for at_ms in range(100, scenario.payloads_until_ms, max(1, scenario.payload_every_ms)):
-            self.later(at_ms, self._submit)
-        self.advance(scenario.duration_ms)
+        for crash in scenario.crashes:
+            self.later(crash.at_ms, lambda crash=crash: self._plan_crash(crash))
+        for jump in scenario.jumps:
+            self.later(jump.at_ms, lambda jump=jump: self._jump(jump))
+        for change in scenario.changes:
+            self.later(change.at_ms, lambda change=change: self._change(change))
+        for cut in scenario.cuts:
+            text = f"cut {sorted(cut.senders)} -> {sorted(cut.receivers)}"
+            self.later(cut.at_ms, lambda text=text: self.note(None, text))
+            self.later(cut.until_ms, lambda text=text: self.note(None, f"{text} ends"))
+        for client in self.clients:
+            self.later(self.random.randint(100, 100 + min(scenario.pause_ms, FIRST_PAUSE_MS)), client.next)
+        while look is not None and self.now + every_ms < scenario.heal_ms:
+            self.advance(self.now + every_ms)
+            look()
+        self.advance(scenario.heal_ms)
         return self
 
     def advance(self, until_ms: int) -> None:
         """Run until this time."""
-        while self._queue and self._queue[0][0] <= until_ms:
-            self.now, _, action = heapq.heappop(self._queue)
-            action()
+        queue, pop = self._queue, heapq.heappop
+        with remembered_signatures():
+            while queue and queue[0][0] <= until_ms:
+                self.now, _, action = pop(queue)
+                action()
         self.now = until_ms
 
-    def peers(self, index: int) -> list[int]:
-        """All but this one."""
-        return [peer for peer in range(len(self.nodes)) if peer != index]
+    def note(self, seat: int | None, text: str) -> None:
+        """A line for whoever reads what happened."""
+        self.log.append((self.now, seat, text))
 
     def honest(self) -> list[Node]:
         """Those that keep to the protocol and run."""
-        scenario = self.scenario
-        return [node for node in self.nodes if node.index not in scenario.equivocators | scenario.silent]
+        silent = self.scenario.silent
+        return [node for node in self.nodes if not node.strategy.is_byzantine and node.seat not in silent]
 
-    def send(self, sender: int, receiver: int, event: Event) -> None:
+    # The network.
+
+    def send(self, sender: int, receiver: int, event: e.Event, extra_ms: int = 0) -> None:
         """One message over a link."""
         self.messages += 1
+        node = self.nodes[receiver]
         for arrival in self.links.arrivals(sender, receiver, self.now):
-            self.later(arrival - self.now, lambda: self.nodes[receiver].handle(event))
+            self.later(arrival - self.now + extra_ms, lambda: node.handle(event))
 
-    def verify(self, raw: bytes) -> Vertex:
-        """As a shell would on receipt; a second check of the same bytes is skipped for speed."""
-        vertex = self._verified.get(raw)
-        if vertex is None:
-            vertex = verify_vertex(raw, self.committee, CHAIN_HASH, self.scenario.parameters)
-            self._verified[raw] = vertex
-        return vertex
+    def send_vertex(self, sender: int, receiver: int, raw: bytes, extra_ms: int = 0) -> None:
+        """Bytes of a vertex over a link."""
+        self.messages += 1
+        node = self.nodes[receiver]
+        for arrival in self.links.arrivals(sender, receiver, self.now):
+            self.later(arrival - self.now + extra_ms, lambda: self.arrive(sender, node, raw))
 
-    def broadcast(self, node: Node, raw: bytes) -> None:
-        """An own vertex to everyone; an equivocator's twin to some."""
-        vertex = self.verify(raw)
-        fork = self._fork(node, vertex) if node.index in self.scenario.equivocators else vertex
-        self.signed.setdefault((node.index, vertex.round), set()).add(vertex.id)
-        offset = self.random.randint(0, 1)
-        for position, peer in enumerate(self.peers(node.index)):
-            chosen = fork if (position + offset) % 2 else vertex
-            self.send(node.index, peer, VertexReceived(node.index, chosen))
-
-    def _fork(self, node: Node, vertex: Vertex) -> Vertex:
-        payload = b"twin of node %d" % node.index
-        header = replace(
-            vertex.header,
-            timestamp_ms=vertex.timestamp_ms + 1,
-            payload_root=payload_root(payload),
-            payload_length=len(payload),
-        )
-        twin = sign_vertex(header, payload, vertex.evidence, self.keys[node.index][0])
-        node.disk.vertices[twin.ref] = encode_vertex(twin)
-        return self.verify(encode_vertex(twin))
-
-    def ask_ancestors(self, node: Node, request: RequestAncestors) -> None:
-        """The other side answers from its disk, over the same links."""
-
-        def answer() -> None:
-            peer = self.nodes[request.to]
-            if peer.engine is None:
-                return
-            lacking = tuple(ref for ref in request.refs if ref not in peer.disk.vertices)
-            for ref in request.refs:
-                if ref not in lacking:
-                    event = VertexReceived(peer.index, self.verify(peer.disk.vertices[ref]))
-                    self.send(peer.index, node.index, event)
-            if lacking:
-                self.send(peer.index, node.index, AncestorsUnavailable(lacking, peer.index))
-
-        for arrival in self.links.arrivals(node.index, request.to, self.now):
-            self.later(arrival - self.now, answer)
-
-    def ask_range(self, node: Node, request: RequestRange) -> None:
-        """A range comes over a stream: in order, all at once."""
-        rounds = self.scenario.parameters.range_rounds
-
-        def answer() -> None:
-            peer = self.nodes[request.to]
-            if peer.engine is None:
-                return
-            raws = peer.disk.from_round(request.from_round, rounds)
-            for arrival in self.links.arrivals(peer.index, node.index, self.now):
-                self.later(arrival - self.now, lambda: deliver(peer, raws))
-
-        def deliver(peer: Node, raws: list[bytes]) -> None:
-            for raw in raws:
-                node.handle(VertexReceived(peer.index, self.verify(raw)))
-            node.handle(RangeEnded(peer.index))
-
-        for arrival in self.links.arrivals(node.index, request.to, self.now):
-            self.later(arrival - self.now, answer)
-
-    def make_header(self, node: Node, commit: CommittedSubDag) -> Header:
-        """The header of a block whose state is the hash of all payloads so far."""
-        assert commit.block is not None
-        chain = node.disk.headers
-        previous = chain[-1][0] if chain else ZERO_DIGEST
-        before = self.blocks[previous].state_root if chain else ZERO_DIGEST
-        header = Header(
-            chain_hash=CHAIN_HASH,
-            height=commit.block.height,
-            time_ms=commit.time_ms,
-            epoch=commit.epoch,
-            first_commit=commit.block.first_commit,
-            last_commit=commit.index,
-            previous=previous,
-            commit_digest=commit.digest,
-            window_root=commit.window_root,
-            tx_root=ZERO_DIGEST,
-            receipts_root=ZERO_DIGEST,
-            state_root=sha256(before, *(vertex.payload for vertex in commit.vertices)),
-            validators_hash=self.validators.hash,
-            next_validators_hash=ZERO_DIGEST,
-        )
-        self.blocks[header_hash(header)] = header
-        return header
-
-    def certify(self, node: Node, certified: Certified) -> None:
-        """Check the certificate as a light client would."""
-        verify_certificate(self.blocks[certified.header_hash], certified.certificate, self.validators)
-        node.certified[certified.height] = certified.header_hash
-
-    def _plan_crash(self, index: int, down_ms: int) -> None:
-        node = self.nodes[index]
-        node.crash_after = self.random.randint(0, 12)
-        self.later(down_ms, lambda: self._restart(node))
-
-    def _restart(self, node: Node) -> None:
-        if node.engine is not None:
-            node.crash()
-        node.boot()
-
-    def _submit(self) -> None:
-        node = self.random.choice(self.nodes)
+    def arrive(self, sender: int, node: Node, raw: bytes) -> None:
+        """The receiver's shell verifies what came, and takes nothing from what is wrong."""
         if node.engine is None:
             return
-        self.tokens += 1
-        node.pool.append(b"tx" + self.tokens.to_bytes(TOKEN_BYTES - 2, "big"))
-        node.handle(PayloadWaiting())
+        try:
+            vertex = self.decode(raw)
+            epoch = vertex.header.epoch
+            if epoch in node.open:
+                vertex = self.verify(node, raw)
+                node.handle(e.VertexReceived(self._index(sender, node, vertex), vertex))
+            elif epoch > node.engine.epoch:
+                node.handle(e.EpochAhead())
+        except Rejection as rejection:
+            self._reject(sender, rejection)
 
+    def _index(self, sender: int, node: Node, vertex: Vertex) -> int:
+        held = self.nodes[sender].seat_in(node.open[vertex.header.epoch])
+        return vertex.author if held is None else held.index
 
-def committed_tokens(commits: dict[int, CommittedSubDag]) -> list[bytes]:
-    """The clients' tokens in order of commitment."""
-    tokens: list[bytes] = []
-    for index in sorted(commits):
-        for vertex in commits[index].vertices:
-            payload = vertex.payload
-            if not payload.startswith(b"twin"):
-                tokens.extend(payload[start : start + TOKEN_BYTES] for start in range(0, len(payload), TOKEN_BYTES))
-    return tokens
+    def decode(self, raw: bytes) -> Vertex:
+        """The vertex of these bytes, remembered. Raises Rejection."""
+        return self._remembered(self._decoded, raw, lambda: decode_vertex(raw, self.scenario.parameters))
 
+    def verify(self, node: Node, raw: bytes) -> Vertex:
+        """As a shell does on receipt; the verdict on the same bytes is remembered, for what it is judged by is the same
+        on every node that has the epoch open. Raises Rejection.
+        """
+        assert node.engine is not None
+        engine = node.engine
+        return self._remembered(
+            self._verified, raw, lambda: verify_in_epochs(raw, engine.jurisdictions, self.scenario.parameters)
+        )
 
-def check_safety(world: World) -> None:
-    """Prefix-consistent commits and headers, one signature a round, each payload once."""
-    where = f"seed {world.scenario.seed}"
-    honest = world.honest()
-    for node in honest:
-        assert node.halts == [], f"{where}: node {node.index} halted: {node.halts}"
-        assert sorted(node.commits) == list(range(1, len(node.commits) + 1)), f"{where}: gaps in node {node.index}"
-        tokens = committed_tokens(node.commits)
-        assert len(tokens) == len(set(tokens)), f"{where}: node {node.index} committed a payload twice"
-    longest = max(honest, key=lambda node: len(node.commits))
-    for node in honest:
-        for index, commit in node.commits.items():
-            other = longest.commits[index]
-            mine = (commit.digest, commit.leader, commit.time_ms, commit.block, commit.window_root, commit.cursor)
-            theirs = (other.digest, other.leader, other.time_ms, other.block, other.window_root, other.cursor)
-            assert mine == theirs, f"{where}: nodes {node.index} and {longest.index} differ at commit {index}"
-        for (digest, _), (other, _) in zip(node.disk.headers, longest.disk.headers, strict=False):
-            assert digest == other, f"{where}: headers differ"
-        for height, digest in node.certified.items():
-            assert digest == node.disk.headers[height - 1][0], f"{where}: certified another header"
-    for (author, round_number), ids in world.signed.items():
-        assert len(ids) == 1, f"{where}: authority {author} signed {len(ids)} vertices for round {round_number}"
+    def _remembered(self, verdicts: dict[bytes, Vertex | Rejection], raw: bytes, judge: Callable[[], Vertex]) -> Vertex:
+        known = verdicts.get(raw)
+        if known is None:
+            try:
+                known = judge()
+            except Rejection as rejection:
+                known = rejection
+            verdicts[raw] = known
+        if isinstance(known, Rejection):
+            raise known
+        return known
 
+    def _ask(self, node: Node, to: int, epoch: Epoch, answer: Callable[[Node], Callable[[], object] | None]) -> None:
+        """A question over the link there; `answer` gives what happens here when it is back, None for silence."""
+        peer = self.nodes[self.holders[node.open[epoch][to].address]]
 
-def check_liveness(world: World, more_commits: int, within_ms: int) -> None:
-    """From now on, every honest node gets at least so many commits above today's highest within the time."""
-    highest = max(len(node.commits) for node in world.honest())
-    goal = highest + more_commits
-    deadline = world.now + within_ms
-    while world.now < deadline and any(len(node.commits) < goal for node in world.honest()):
-        world.advance(world.now + 50)
-    counts = [len(node.commits) for node in world.nodes]
-    assert all(len(node.commits) >= goal for node in world.honest()), (
-        f"seed {world.scenario.seed}: {counts} commits {within_ms} ms after {highest}: "
-        f"{[node.engine.status() for node in world.nodes if node.engine is not None]}"
-    )
+        def reply() -> None:
+            arrive = answer(peer) if peer.engine is not None else None
+            for arrival in self.links.arrivals(peer.seat, node.seat, self.now) if arrive is not None else ():
+                self.later(arrival - self.now, arrive)
 
+        for arrival in self.links.arrivals(node.seat, peer.seat, self.now):
+            self.later(arrival - self.now, reply)
 
-__all__ = ["Node", "Round", "Scenario", "World", "check_liveness", "check_safety", "committed_tokens"]
+    def ask_ancestors(self, node: Node, request: e.RequestAncestors) -> None:
+        """The other side answers from its disk; what is wrong or missing counts as unavailable."""
+
+        def answer(peer: Node) -> Callable[[], object] | None:
+            raws = peer.strategy.ancestors(peer, request.epoch, request.refs)
+            return None if raws is None else lambda: arrive(peer, raws)
+
+        def arrive(peer: Node, raws: list[bytes]) -> None:
+            missing = {ref.id: ref for ref in request.refs}
+            for vertex in self._verify_all(node, peer.seat, raws):
+                if missing.pop(vertex.id, None) is not None:
+                    node.handle(e.VertexReceived(request.to, vertex))
+            if missing:
+                node.handle(e.AncestorsUnavailable(tuple(missing.values()), request.to, request.epoch))
+
+        self._ask(node, request.to, request.epoch, answer)
+
+    def ask_range(self, node: Node, request: e.RequestRange) -> None:
+        """A range comes over a stream: in order, all at once; a range with anything wrong in it is dropped."""
+        rounds = self.scenario.parameters.range_rounds
+
+        def answer(peer: Node) -> Callable[[], object] | None:
+            raws = peer.strategy.range(peer, request.epoch, request.from_round, rounds)
+            return None if raws is None else lambda: arrive(peer, raws)
+
+        def arrive(peer: Node, raws: list[bytes]) -> None:
+            vertices = self._verify_all(node, peer.seat, raws)
+            for vertex in vertices:
+                node.handle(e.VertexReceived(request.to, vertex))
+            if vertices or not raws:
+                node.handle(e.RangeEnded(request.to, request.epoch))
+
+        self._ask(node, request.to, request.epoch, answer)
+
+    def ask_certificate(self, node: Node, request: e.RequestCertificate) -> None:
+        """The certificate of a closing header, from a store."""
+
+        def answer(peer: Node) -> Callable[[], object] | None:
+            certificate = peer.disk.certificates.get(request.height)
+            if certificate is None or peer.strategy.is_byzantine:
+                return None
+            return lambda: node.handle(e.CertificateReceived(request.height, certificate))
+
+        self._ask(node, request.to, request.epoch, answer)
+
+    def forward(self, node: Node, raw: bytes) -> None:
+        """A node without a place hands a transaction to one that has."""
+        peer = self.nodes[self.random.choice(node.peers())]
+        for arrival in self.links.arrivals(node.seat, peer.seat, self.now):
+            self.later(
+                arrival - self.now, lambda: peer.engine is not None and peer.engine.own is not None and peer.submit(raw)
+            )
+
+    def _verify_all(self, node: Node, sender: int, raws: list[bytes]) -> list[Vertex]:
+        if node.engine is None:
+            return []
+        try:
+            return [self.verify(node, raw) for raw in raws if self.decode(raw).header.epoch in node.open]
+        except Rejection as rejection:
+            self._reject(sender, rejection)
+            return []
+
+    def _reject(self, sender: int, rejection: Rejection) -> None:
+        key = (sender, rejection.reason.value)
+        self.rejected[key] = self.rejected.get(key, 0) + 1
+
+    # What nodes report.
+
+    def certified(self, node: Node, certified: e.Certified) -> None:
+        """Check the certificate as a light client would, and tell the clients, who believe an honest node."""
+        block = node.disk.blocks[certified.height - 1]
+        committee = block.eras[block.header.epoch].committee
+        verify_certificate(block.header, certified.certificate, committee.validator_set)
+        node.certified[certified.height] = certified.header_hash
+        if node.strategy.is_byzantine:
+            return
+        for raw in block.transactions:
+            customer = self.waiting.pop(raw, None)
+            if customer is not None:
+                self.acknowledged[raw] = certified.height
+                customer.done()
+
+    def _change(self, change: Change) -> None:
+        self.operators[change.seat].ask(change)
+
+    def _plan_crash(self, crash: Crash) -> None:
+        node = self.nodes[crash.seat]
+        node.crash_after = crash.effects
+        node.loss = crash.loss
+        self.later(crash.down_ms, lambda: self._restart(node, crash))
+
+    def _restart(self, node: Node, crash: Crash) -> None:
+        if node.engine is not None:
+            node.crash(crash.loss)
+        node.boot()
+
+    def _jump(self, jump: Jump) -> None:
+        self.nodes[jump.seat].skew_ms += jump.by_ms
+        self.note(jump.seat, f"its clock jumps by {jump.by_ms} ms")

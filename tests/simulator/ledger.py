@@ -1,0 +1,236 @@
+"""The real ledger in the simulator: transition, state map, headers, validator sets, from a genesis with rich accounts.
+
+Executing is a function of (block before, commit), so its result is shared by all nodes that ask the same; every so
+often it is computed again and compared, so that a rule that isn't a function is found.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from consensus.dag.committee import Authority, Committee
+from consensus.dag.judging import Era, Jurisdiction, read_evidence
+from consensus.events import CommittedSubDag
+from consensus.order.epoch import EpochStart, start_behind
+from consensus.parameters import Parameters
+from mpisa.ledger.offences import Offence, OffenceKind, Punishment
+from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.transition import execute_payloads
+from mpisa.primitives import merkle
+from mpisa.primitives.digest import ZERO_DIGEST, sha256
+from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
+from mpisa.primitives.header import Header, header_hash
+from mpisa.primitives.identifiers import AuthorityIndex, Epoch
+from mpisa.primitives.keys import PublicKey
+from mpisa.primitives.receipt import Receipt
+from mpisa.primitives.staking_parameters import StakingParameters
+from mpisa.primitives.transaction import SignedTransaction, decode_transaction
+from mpisa.primitives.validator_record import ValidatorRecord
+from tests.simulator.keys import client_key, operator_key, seats
+
+GENESIS_MS = 1_000_000
+BALANCE = 1_000_000
+POWER_UNIT = 100
+MAX_CLIENTS = 16
+MAX_SEATS = 16
+AGAIN = 16
+
+
+class State:
+    """A state map with all its values. Shares the map's unchanged nodes with the one before."""
+
+    __slots__ = ("_entries", "root")
+
+    def __init__(self, entries: dict[bytes, bytes], root: merkle.MapNode | None) -> None:
+        self._entries = entries
+        self.root = root
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under a state key, or None."""
+        return self._entries.get(key)
+
+    def after(self, changes: tuple[tuple[bytes, bytes | None], ...]) -> "State":
+        """The state with these changes."""
+        entries = dict(self._entries)
+        for key, value in changes:
+            if value is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = value
+        return State(entries, merkle.update(self.root, changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An executed chain block: what a node's ledger store holds of it.
+
+    `start` is where the epoch of the next block begins; `eras` are those of that epoch and of all before it.
+    """
+
+    header: Header
+    hash: bytes
+    state: State
+    transactions: tuple[bytes, ...]
+    receipts: tuple[Receipt, ...]
+    offences: tuple[Offence, ...]
+    punishments: tuple[Punishment, ...]
+    cursor: bytes
+    start: EpochStart
+    eras: Mapping[Epoch, Era]
+
+    @property
+    def next_committee(self) -> Committee | None:
+        """The committee that a closing header names."""
+        return self.start.committee if self.header.closes_epoch else None
+
+
+@cache
+def genesis_of(powers: tuple[int, ...], min_epoch_ms: int) -> Genesis:
+    """Validators of these powers by seat, and rich clients and operators."""
+    validators = tuple(
+        ValidatorRecord(
+            f"validator-{seat}",
+            header_key.address,
+            power,
+            vertex_key.public_key.data,
+            f"peer-{seat}",
+            operator=operator_key(seat).address,
+        )
+        for seat, ((vertex_key, header_key), power) in enumerate(zip(seats(len(powers)), powers, strict=True))
+    )
+    keys = [*map(client_key, range(MAX_CLIENTS)), *map(operator_key, range(MAX_SEATS))]
+    accounts = sorted(
+        (GenesisAccount(key.address, BALANCE, key.public_key) for key in keys), key=lambda item: item.address
+    )
+    staking = StakingParameters(
+        power_unit=POWER_UNIT,
+        minimum_stake=POWER_UNIT,
+        min_epoch_ms=min_epoch_ms,
+        trusting_ms=20_000,
+        evidence_ms=10_000,
+        unbonding_ms=40_000,
+        jail_ms=5_000,
+    )
+    return Genesis(
+        "simulator", GENESIS_MS, ChainParameters(minimum_fee=1, staking=staking), validators, tuple(accounts)
+    )
+
+
+def committee_from(records: tuple[ValidatorRecord, ...]) -> Committee:
+    """The committee that a validator set makes."""
+    return Committee(
+        [
+            Authority(AuthorityIndex(index), item.address, item.power, item.consensus_key, item.name)
+            for index, item in enumerate(records)
+        ]
+    )
+
+
+@cache
+def first_block(genesis: Genesis) -> Block:
+    """Height 0."""
+    entries = genesis_state(genesis)
+    header = genesis_header(genesis)
+    start = start_behind(header, committee_from(genesis.validators))
+    state = State(entries, merkle.build(entries))
+    eras = {Epoch(0): Era(start.committee, 1)}
+    return Block(header, header_hash(header), state, (), (), (), (), b"", start, eras)
+
+
+class Ledger:
+    """Executes blocks for every node of a world. Signatures are checked once each, then remembered."""
+
+    def __init__(self, genesis: Genesis, parameters: Parameters) -> None:
+        self.chain_hash = genesis.chain_hash
+        self.first = first_block(genesis)
+        self._parameters = parameters
+        self._done: dict[tuple[bytes, bytes, bytes], Block] = {}
+        self._good: set[tuple[bytes, bytes]] = set()
+        self._decoded: dict[bytes, SignedTransaction] = {}
+        self._calls = 0
+
+    def execute(self, previous: Block, commit: CommittedSubDag) -> Block:
+        """The block that this commit closes behind `previous`."""
+        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
+        key = (previous.hash, commit.digest, sha256(*(sha256(payload) for payload in payloads)))
+        known = self._done.get(key)
+        self._calls += 1
+        if known is not None and self._calls % AGAIN:
+            return known
+        block = self._execute(previous, commit, payloads)
+        assert known is None or known.hash == block.hash, "executing the same twice gave two results"
+        self._done[key] = block
+        return block
+
+    def decode(self, raw: bytes) -> SignedTransaction:
+        """decode_transaction, remembered."""
+        known = self._decoded.get(raw)
+        if known is None:
+            known = self._decoded[raw] = decode_transaction(raw)
+        return known
+
+    def _check(self, signed: SignedTransaction, key: PublicKey) -> bool:
+        name = (signed.raw, key.encode())
+        if name not in self._good and signed.verify(key):
+            self._good.add(name)
+        return name in self._good
+
+    def _execute(self, previous: Block, commit: CommittedSubDag, payloads: list[bytes]) -> Block:
+        assert commit.block is not None
+        before = previous.header
+        assert commit.block.height == before.height + 1, "heights have no gaps"
+        assert commit.epoch == previous.start.epoch, "a block is of the epoch that the one before left open"
+        offences = self._offences(previous, commit)
+        context = BlockContext(before.chain_hash, commit.block.height, commit.time_ms, commit.epoch)
+        result = execute_payloads(
+            previous.state, payloads, context, signature_ok=self._check, decode=self.decode, offences=offences
+        )
+        state = previous.state.after(result.changes)
+        committee = previous.start.committee
+        following = None if result.next_validators is None else committee_from(result.next_validators)
+        header = Header(
+            chain_hash=before.chain_hash,
+            height=commit.block.height,
+            time_ms=commit.time_ms,
+            epoch=commit.epoch,
+            first_commit=commit.block.first_commit,
+            last_commit=commit.index,
+            previous=previous.hash,
+            commit_digest=commit.digest,
+            window_root=commit.window_root,
+            tx_root=merkle.list_root(result.transactions),
+            receipts_root=merkle.list_root([receipt.encode() for receipt in result.receipts]),
+            state_root=merkle.root_hash(state.root),
+            validators_hash=committee.validator_set.hash,
+            next_validators_hash=ZERO_DIGEST if following is None else following.validator_set.hash,
+        )
+        start, eras = previous.start, previous.eras
+        if following is not None:
+            start = start_behind(header, following)
+            closed = Era(committee, previous.start.height + 1, header.height)
+            eras = {**eras, commit.epoch: closed, start.epoch: Era(following, header.height + 1)}
+        return Block(
+            header,
+            header_hash(header),
+            state,
+            result.transactions,
+            result.receipts,
+            offences,
+            result.punishments,
+            commit.cursor,
+            start,
+            eras,
+        )
+
+    def _offences(self, previous: Block, commit: CommittedSubDag) -> tuple[Offence, ...]:
+        """What the evidence in a commit shows, as the shell tells the ledger."""
+        oldest = commit.epoch - self._parameters.evidence_epochs
+        eras = {epoch: era for epoch, era in previous.eras.items() if epoch >= oldest}
+        jurisdiction = Jurisdiction(self.chain_hash, commit.epoch, eras)
+        found = []
+        for raw in (item for vertex in commit.vertices for item in vertex.evidence):
+            evidence = read_evidence(raw, jurisdiction, self._parameters)
+            kind = OffenceKind(evidence.kind.value)
+            found.append(Offence(kind, evidence.address, evidence.epoch, evidence.position, sha256(raw)))
+        return tuple(found)
