@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from consensus.dag.pushing import answer_ancestors
 from consensus.dag.vertex import (
     ExecutionSignature,
     Vertex,
@@ -51,10 +52,11 @@ class Strategy:
         """What goes where in place of the own execution signature."""
         return [(peer, signature) for peer in node.peers()]
 
-    def ancestors(self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef]) -> list[bytes] | None:
+    def ancestors(
+        self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef], have: Sequence[int]
+    ) -> list[bytes] | None:
         """The answer to a question for vertices; None is no answer."""
-        held = node.disk.of(epoch).raws
-        return [held[ref] for ref in refs if ref in held]
+        return answer_ancestors(refs, have, node.disk.of(epoch).raws.get, node.world.scenario.parameters)
 
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         """The answer to a question for a range; None is no answer."""
@@ -145,7 +147,9 @@ class Withhold(Byzantine):
         peers = node.peers()
         return [(peers[vertex.round % len(peers)], raw, 0)]
 
-    def ancestors(self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef]) -> list[bytes] | None:
+    def ancestors(
+        self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef], have: Sequence[int]
+    ) -> list[bytes] | None:
         return None
 
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
@@ -164,7 +168,9 @@ class Late(Byzantine):
 class LieInAnswers(Byzantine):
     """Other vertices than those asked for, spoilt ones, or none; ranges with gaps and foreign bytes."""
 
-    def ancestors(self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef]) -> list[bytes] | None:
+    def ancestors(
+        self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef], have: Sequence[int]
+    ) -> list[bytes] | None:
         random = node.world.random
         known = list(node.disk.of(epoch).raws.values())
         answer = [known[random.randrange(len(known))] for _ in refs] if known else []
@@ -299,8 +305,10 @@ class Mixed(Byzantine):
     ) -> Iterable[tuple[int, ExecutionSignature]]:
         return ForgeHeaders().signatures(node, signature, epoch)
 
-    def ancestors(self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef]) -> list[bytes] | None:
-        return self._any(node).ancestors(node, epoch, refs)
+    def ancestors(
+        self, node: "Node", epoch: Epoch, refs: Sequence[VertexRef], have: Sequence[int]
+    ) -> list[bytes] | None:
+        return self._any(node).ancestors(node, epoch, refs, have)
 
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         return self._any(node).range(node, epoch, first, rounds)

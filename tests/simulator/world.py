@@ -183,17 +183,17 @@ class World:
             self.later(arrival - self.now, reply)
 
     def ask_ancestors(self, node: Node, request: e.RequestAncestors) -> None:
-        """The other side answers from its disk; what is wrong or missing counts as unavailable."""
+        """The other side answers from its disk, recent ancestors too; what is wrong or missing counts as unavailable."""
 
         def answer(peer: Node) -> Callable[[], object] | None:
-            raws = peer.strategy.ancestors(peer, request.epoch, request.refs)
+            raws = peer.strategy.ancestors(peer, request.epoch, request.refs, request.have)
             return None if raws is None else lambda: arrive(peer, raws)
 
         def arrive(peer: Node, raws: list[bytes]) -> None:
             missing = {ref.id: ref for ref in request.refs}
             for vertex in self._verify_all(node, peer.seat, raws):
-                if missing.pop(vertex.id, None) is not None:
-                    node.handle(e.VertexReceived(request.to, vertex))
+                missing.pop(vertex.id, None)
+                node.handle(e.VertexReceived(request.to, vertex))
             if missing:
                 node.handle(e.AncestorsUnavailable(tuple(missing.values()), request.to, request.epoch))
 
