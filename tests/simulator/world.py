@@ -183,7 +183,7 @@ class World:
             self.later(arrival - self.now, reply)
 
     def ask_ancestors(self, node: Node, request: e.RequestAncestors) -> None:
-        """The other side answers from its disk, recent ancestors too; what is wrong or missing counts as unavailable."""
+        """The other side answers from its disk, recent ancestors too; what is wrong or missing is unavailable."""
 
         def answer(peer: Node) -> Callable[[], object] | None:
             raws = peer.strategy.ancestors(peer, request.epoch, request.refs, request.have)
