@@ -36,6 +36,7 @@ class _Missing:
     waiters: dict[bytes, None] = field(default_factory=dict)
     is_flying: bool = False
     patient_until_ms: int = 0
+    payer: int = 0
 
 
 @dataclass(slots=True)
@@ -130,10 +131,20 @@ class Pending:
             entry = self._missing[ref.id]
             entry.waiters[vertex.id] = None
             if vertex.author not in entry.sources:
-                entry.sources.append(vertex.author)
-                if entry.is_flying and entry.next_ms > now_ms + self._parameters.fetch_delay_ms:
-                    self._schedule(entry, now_ms + self._parameters.fetch_delay_ms)
+                self._turned_up(entry, vertex.author, now_ms)
         return True
+
+    def _turned_up(self, entry: _Missing, author: AuthorityIndex, now_ms: int) -> None:
+        """An author builds on what is missing, so it holds it by now, whatever it answered before."""
+        entry.sources.append(author)
+        if entry.is_flying and entry.asked[-1] == author:
+            return
+        entry.attempts = 0
+        if author in entry.asked:
+            entry.asked.remove(author)
+        soon = now_ms + self._parameters.fetch_delay_ms
+        if entry.next_ms > soon or entry.next_ms == _IN_TURN:
+            self._schedule(entry, soon)
 
     def _has_room(self, vertex: Vertex, new: int) -> bool:
         """One vertex an author always fits, however large."""
@@ -204,8 +215,9 @@ class Pending:
                     self._silent.add(entry.asked[-1])
                 self._land(entry)
                 entry.next_ms = _IN_TURN
-                self._accounts[entry.charged].turn.append(ref.id)
-                self._hungry[entry.charged] = None
+                entry.payer = self._payer(entry)
+                self._accounts[entry.payer].turn.append(ref.id)
+                self._hungry[entry.payer] = None
         asked: dict[AuthorityIndex, list[VertexRef]] = {}
         for author in tuple(self._hungry):
             self._ask_for(self._accounts[author], asked, now_ms, held)
@@ -225,7 +237,7 @@ class Pending:
         share = max(1, self._parameters.max_in_flight // self._committee_size)
         while account.turn and account.flying < share:
             entry = self._missing.get(account.turn.popleft())
-            if entry is None or entry.next_ms != _IN_TURN:
+            if entry is None or entry.next_ms != _IN_TURN or self._accounts[entry.payer] is not account:
                 continue
             target = None
             if entry.ref.id not in held and entry.ref.id not in self._waiting:
@@ -278,7 +290,13 @@ class Pending:
         """A request came to an end, with an answer or without."""
         if entry.is_flying:
             entry.is_flying = False
-            self._accounts[entry.charged].flying -= 1
+            self._accounts[entry.payer].flying -= 1
+
+    def _payer(self, entry: _Missing) -> AuthorityIndex:
+        """In whose share it flies: of the authors that wait for it the one with most room, lest a flood hold it up."""
+        accounts = self._accounts
+        authors = {self._waiting[waiter].vertex.author for waiter in entry.waiters}
+        return min(authors, key=lambda author: (accounts[author].flying + len(accounts[author].turn), author))
 
     def _drop_missing(self, entry: _Missing) -> None:
         ref = entry.ref

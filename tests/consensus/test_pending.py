@@ -90,6 +90,33 @@ def test_a_source_that_turns_up_is_asked_while_another_keeps_silent() -> None:
     assert pending.due(90) == [(A2, (lost(3),))], "long before the timeout at 140"
 
 
+def test_whoever_builds_on_it_is_asked_again_whatever_it_answered_before() -> None:
+    forge, pending = prepared()
+    pending.add(waiting(forge, 2), [lost(3)], A1, 0)
+    now = 40
+    while now < 5_000:
+        for target, refs in pending.due(now):
+            pending.unavailable(refs, target, now)
+        now = pending.next_due(now) or 0
+    before = now - 300
+    pending.add(waiting(forge, 3), [lost(3)], A3, before)
+    assert pending.next_due(before) == before + 40, "not when its patience of 400 ms is over"
+    assert pending.due(before + 40) == [(A3, (lost(3),))]
+
+
+def test_a_flood_doesn_t_hold_up_what_another_needs_too() -> None:
+    """Author 1 has its one place in flight taken; what author 2 waits for as well flies in author 2's place."""
+    forge = Forge()
+    forge.layer(1, range(4))
+    pending = Pending(Parameters(max_in_flight=4, fetch_delay_ms=0, fetch_timeout_ms=100), 4, A0)
+    for mark in range(4):
+        pending.add(forge.vertex(2, 1, payload=bytes([mark]), keep=False), [lost(3, 1, mark)], A1, 0)
+    assert pending.due(0) == [(A1, (lost(3, 1, 0),))]
+    assert pending.due(5) == []
+    pending.add(waiting(forge, 2), [lost(3, 1, 3)], A2, 10)
+    assert pending.due(10) == [(A1, (lost(3, 1, 3),))]
+
+
 def test_what_arrives_sets_free_what_waited_for_it() -> None:
     forge, pending = prepared()
     first, second = waiting(forge, 2), waiting(forge, 3)
