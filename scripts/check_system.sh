@@ -6,14 +6,13 @@ python=$1
 missing=""
 
 command -v git >/dev/null 2>&1 || missing="$missing git"
-if ! command -v cc >/dev/null 2>&1 && ! command -v gcc >/dev/null 2>&1; then
-    missing="$missing build-essential"
-else
-    compiler=$(command -v cc || command -v gcc)
-    headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+if compiler=$(command -v cc || command -v gcc); then
     printf '#include <gmp.h>\nint main(void) { return 0; }\n' | "$compiler" -x c -fsyntax-only - 2>/dev/null || missing="$missing libgmp-dev"
-    [ -f "$headers/Python.h" ] || missing="$missing python3-dev"
+else
+    missing="$missing build-essential libgmp-dev" # without a compiler nobody can tell if GMP's headers are there
 fi
+headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+[ -f "$headers/Python.h" ] || missing="$missing python3-dev"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 
 if [ -n "$missing" ]; then
