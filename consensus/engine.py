@@ -166,6 +166,11 @@ class Engine:
                     self._proposer.carry_evidence(Found(read_subject(event.evidence, self._parameters), event.evidence))
         return self._settle()
 
+    @property
+    def sitting_out(self) -> str | None:
+        """Why this authority makes no vertices, None when it does."""
+        return self._presence.absent
+
     def status(self) -> EngineStatus:
         """A snapshot."""
         return describe(

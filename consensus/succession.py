@@ -148,6 +148,11 @@ class Succession:
                 self._route(event, event.epoch)
         return self._take()
 
+    @property
+    def sitting_out(self) -> str | None:
+        """Why the current epoch's engine makes no vertices, None when it does."""
+        return self._current.engine.sitting_out
+
     def status(self) -> EngineStatus:
         """The current epoch's engine."""
         return self._current.engine.status()

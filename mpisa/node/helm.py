@@ -84,4 +84,4 @@ class Helm:
 
     def proposes(self) -> bool:
         """Whether this node makes vertices now."""
-        return self.own is not None and self.status().sitting_out is None
+        return self.own is not None and self.succession.sitting_out is None

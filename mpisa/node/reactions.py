@@ -103,7 +103,7 @@ class Reactions:
                 for index, receipt in enumerate(block.receipts)
             ],
         )
-        log.info("executed", height=height, hash=block_hash, transactions=len(block.transactions))
+        log.debug("executed", height=height, hash=block_hash, transactions=len(block.transactions))
         self._certificates.executed()
 
     def certified(self, event: Certified) -> None:
@@ -130,7 +130,7 @@ class Reactions:
         self._submissions.certified(self._store.certified_height)
         self._on_certified()
         self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
-        log.info("certified", height=height)
+        log.debug("certified", height=height)
 
     def epoch_opened(self, event: EpochOpened) -> None:
         """This node takes part in an epoch, as an authority or as a follower."""
