@@ -99,6 +99,8 @@ class Limits:
     event_queue: int = 1_024
     certification_lag: int = 64
     """Chain blocks ordered but not certified before intake stops (safe halt)."""
+    certification_stall_ms: int = 30_000
+    """How long nothing may be certified, while something waits for it, before intake stops (safe halt)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,9 @@ def _read_limits(table: _Table) -> Limits:
         retrieval_concurrency=table.integer("retrieval_concurrency", default.retrieval_concurrency, 1, 256),
         event_queue=table.integer("event_queue", default.event_queue, 1, 1_000_000),
         certification_lag=table.integer("certification_lag", default.certification_lag, 2, 1_000_000),
+        certification_stall_ms=table.integer(
+            "certification_stall_ms", default.certification_stall_ms, 500, 24 * 3600 * 1000
+        ),
     )
     table.finish(", ".join(Limits.__dataclass_fields__))
     return config

@@ -147,7 +147,7 @@ def _read_raw(text: str) -> bytes:
 
 
 def _read_wait(request: web.Request) -> tuple[WaitFor, float]:
-    text = request.query.get("wait", WaitFor.ACCEPTED.value)
+    text = request.query.get("wait", WaitFor.CERTIFIED.value)
     try:
         wait = WaitFor(text)
     except ValueError:
@@ -164,7 +164,7 @@ def _read_wait(request: web.Request) -> tuple[WaitFor, float]:
 
 
 _WAIT: Final = Query(
-    "wait", {"type": "string", "enum": [item.value for item in WaitFor]}, "How long to wait; accepted."
+    "wait", {"type": "string", "enum": [item.value for item in WaitFor]}, "How long to wait; certified."
 )
 _TIMEOUT: Final = Query(
     "timeout", {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_WAIT_S}, f"In seconds; {DEFAULT_WAIT_S:g}."

@@ -248,6 +248,7 @@ async def assemble(
         signatures,
         clock,
         limits.certification_lag,
+        limits.certification_stall_ms,
         limits.mempool_nonce_gap,
         inbox.post_payload_waiting,
         stages,

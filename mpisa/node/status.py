@@ -179,6 +179,7 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "ordered_height": float(runtime.store.height),
         "certified_height": float(runtime.store.certified_height),
         "certification_lag_blocks": float(runtime.submissions.lag()),
+        "intake_stopped": float(runtime.submissions.halted() is not None),
         "dag_vertices": float(engine.vertices),
         "dag_pending": float(engine.pending),
         "inbox_events": float(len(runtime.inbox)),

@@ -8,6 +8,7 @@ that does. Waiting is `waiting`'s, batches and streams are `flow`'s.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ class Counters:
 MAX_FLOWS = 64
 """Streams open at once."""
 
+HALT_HINT = "`mpisa node peers` shows which validators are connected; intake opens by itself, send again then"
+
+MAX_REMEMBERED = 4_096
+"""Transactions that left the pool unexecuted, whose reason is still told."""
+
 Relay = Callable[[bytes], Awaitable[None]]
 """Passes a raw transaction on. Raises Rejection, or Unreachable when nobody took it."""
 
@@ -69,6 +75,7 @@ class Submissions:
         signatures: SignatureCache,
         clock: Clock,
         certification_lag: int,
+        certification_stall_ms: int,
         nonce_gap: int,
         on_waiting: Callable[[], None],
         stages: Stages | None = None,
@@ -78,11 +85,14 @@ class Submissions:
         self._signatures = signatures
         self._clock = clock
         self._lag = certification_lag
+        self._stall_ms = certification_stall_ms
+        self._owed_since: int | None = None
         self._nonce_gap = nonce_gap
         self._on_waiting = on_waiting
         self._stages = stages or Stages()
         self._waiting = Waiting()
         self._flows = 0
+        self._left: OrderedDict[bytes, Rejection] = OrderedDict()
         self._parameters: tuple[int, ChainParameters] | None = None
         self.relay: Callable[[], Relay | None] = lambda: None
         self._stopped: MpisaError | None = NotReady("the node is starting", hint="wait until it is ready")
@@ -111,8 +121,33 @@ class Submissions:
                 RejectionReason.SAFE_HALT,
                 f"certification is {lag} chain blocks behind ordering, at most {self._lag} are allowed; "
                 "nothing is taken until it has caught up",
+                hint=HALT_HINT,
             )
-        return None
+        return self._stalled()
+
+    def _stalled(self) -> Rejection | None:
+        """Whether what is on its way has gone uncertified for too long: too few validators can be reached, say."""
+        if not self._owes():
+            self._owed_since = None
+        if self._owed_since is None:
+            return None
+        silent_ms = self._clock.now_ms() - self._owed_since
+        if silent_ms <= self._stall_ms:
+            return None
+        return Rejection(
+            RejectionReason.SAFE_HALT,
+            f"nothing was certified for {silent_ms // 1000} s while transactions wait for it, at most "
+            f"{self._stall_ms // 1000} s are allowed; nothing is taken until a chain block is certified again",
+            hint=HALT_HINT,
+        )
+
+    def _owes(self) -> bool:
+        """Whether anything here waits to be certified."""
+        return self.lag() > 0 or self._pool.in_flight > 0 or self._pool.has_waiting
+
+    def _owe(self) -> None:
+        if self._owed_since is None:
+            self._owed_since = self._clock.now_ms()
 
     async def submit(self, raw: bytes, until: WaitFor, timeout_s: float) -> TransactionStatus:
         """See Node.submit."""
@@ -199,7 +234,8 @@ class Submissions:
             if place is not None and place.final:
                 return
         pending = self._pool.pending_nonce(sender, state_nonce)
-        expected = nonce if pending < nonce <= pending + self._nonce_gap else pending
+        replaces = nonce >= state_nonce and self._pool.at_nonce(sender, nonce) is not None
+        expected = nonce if replaces or pending < nonce <= pending + self._nonce_gap else pending
         validate_signed(state, signed, self._rules(), pending_nonce=expected, signature_ok=self._signatures.check)
         self._add(raw, signed, state_nonce)
 
@@ -214,12 +250,19 @@ class Submissions:
     def _add(self, raw: bytes, signed: SignedTransaction, state_nonce: int) -> None:
         transaction = signed.transaction
         pooled = PooledTransaction(
-            signed.hash, raw_hash(raw), transaction.sender, transaction.nonce, transaction.expires_ms, raw
+            signed.hash,
+            raw_hash(raw),
+            transaction.sender,
+            transaction.nonce,
+            transaction.expires_ms,
+            raw,
+            transaction.fee,
         )
         self.dropped(self._pool.drop_expired(self._clock.now_ms()))
         waiting = self._pool.has_waiting
-        self._pool.add(pooled, state_nonce)
+        self.dropped(self._pool.add(pooled, state_nonce))
         self.counters.transactions_accepted += 1
+        self._owe()
         if self._pool.has_waiting and not waiting:
             self._on_waiting()
 
@@ -237,7 +280,7 @@ class Submissions:
         if place is None:
             pooled = self._pool.get(transaction_hash)
             if pooled is None:
-                raise NotFound(f"transaction {transaction_hash.hex()} is neither on the chain nor waiting here")
+                raise self._unknown(transaction_hash)
             return TransactionStatus(transaction_hash, TransactionState.ACCEPTED, raw=pooled.raw)
         receipt = self._store.receipts(place.height)[place.index]
         raws = self._store.transactions(place.height)
@@ -249,6 +292,15 @@ class Submissions:
         else:
             state = TransactionState.ORDERED
         return TransactionStatus(transaction_hash, state, place.height, place.index, receipt, raw)
+
+    def _unknown(self, transaction_hash: bytes) -> NotFound:
+        reason = self._left.get(transaction_hash)
+        if reason is None:
+            return NotFound(f"transaction {transaction_hash.hex()} is neither on the chain nor waiting here")
+        return NotFound(
+            f"transaction {transaction_hash.hex()} isn't on the chain and left this node's pool: {reason}",
+            hint=reason.hint,
+        )
 
     def _timed_out(self, transaction_hash: bytes, wait: WaitFor, timeout_s: float) -> TimedOut:
         try:
@@ -282,6 +334,8 @@ class Submissions:
                 state = TransactionState.REJECTED if rejected else TransactionState.ORDERED
                 self._waiting.ordered(TransactionStatus(transaction_hash, state, block.header.height, index, receipt))
         self.dropped(dropped)
+        if self.lag() > 0:
+            self._owe()
 
     def _changed_nonces(self, block: ExecutedBlock) -> list[tuple[Address, int]]:
         changed: list[tuple[Address, int]] = []
@@ -294,6 +348,7 @@ class Submissions:
 
     def certified(self, height: int) -> None:
         """Everything up to this height is certified: who waited for that hears of it."""
+        self._owed_since = self._clock.now_ms() if self._owes() else None
         if self._withheld and self.lag() <= self._lag:
             self._withheld = False
             self._on_waiting()
@@ -303,6 +358,9 @@ class Submissions:
         """Transactions that left the pool unexecuted: who waited gets the reason."""
         for transaction_hash, reason in dropped:
             self.counters.transactions_dropped += 1
+            self._left[transaction_hash] = reason
+            while len(self._left) > MAX_REMEMBERED:
+                self._left.popitem(last=False)
             self._waiting.failed(transaction_hash, reason)
 
     def take_payload(self, round_number: int, max_bytes: int) -> bytes:

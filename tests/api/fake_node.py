@@ -437,6 +437,7 @@ class FakeNode:
         self.reasons: list[str] = []
         self.peer_id = f"12D3KooW{home.name}"
         self.fault: Exception | None = None
+        self.refusal: Rejection | None = None
         home.mkdir(parents=True, exist_ok=True)
         (home / "genesis.json").write_text(ledger.genesis.to_json())
         ledger.nodes.append(self)
@@ -497,6 +498,8 @@ class FakeNode:
         return nonce
 
     async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
+        if self.refusal is not None:
+            raise self.refusal
         signed = decode_transaction(raw)
         if self.ledger.is_final(signed.hash):
             return self.transaction(signed.hash)

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from mpisa.api.transaction_routes import MAX_BATCH
-from mpisa.primitives.errors import NotReady
+from mpisa.primitives.errors import NotReady, Rejection, RejectionReason
 from mpisa.primitives.operations import Transfer
 from mpisa.primitives.transaction import SignedTransaction, Transaction, sign_transaction
 from tests.api.fake_node import FakeLedger, FakeNode, key_of
@@ -118,6 +118,17 @@ async def test_more_than_the_window_goes_through_in_turns(
     certified = [place for item in found if item["status"] == "certified" for place in item["transactions"]]
     assert sorted(certified) == list(range(30))
     assert max(len(block.transactions) for block in ledger.blocks) <= 4
+
+
+async def test_a_safe_halt_says_when_to_come_back(
+    node: FakeNode, ledger: FakeLedger, http: aiohttp.ClientSession
+) -> None:
+    node.refusal = Rejection(RejectionReason.SAFE_HALT, "nothing was certified for 31 s", hint="send again then")
+    async with http.post("/v1/transactions", json={"transaction": transfer(ledger, 0).raw.hex()}) as answer:
+        found = await answer.json()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert (found["code"], found["reason"], found["hint"]) == ("rejected", "safe-halt", "send again then")
+    assert found["detail"] == "safe-halt: nothing was certified for 31 s"
 
 
 async def test_a_stream_that_is_too_many_is_a_problem(node: FakeNode, http: aiohttp.ClientSession) -> None:

@@ -128,9 +128,17 @@ class Cluster:
     def transfer(self, key: PrivateKey, nonce: int, to: Address | None = None, amount: int = 1) -> bytes:
         return self.sign(key, nonce, Transfer(to or key_of("receiver").public_key.address, amount))
 
-    def sign(self, key: PrivateKey, nonce: int, *operations: Operation, expires_ms: int = 1 << 45) -> bytes:
+    def sign(
+        self, key: PrivateKey, nonce: int, *operations: Operation, expires_ms: int = 1 << 45, fee: int = 0
+    ) -> bytes:
         transaction = Transaction(
-            self.genesis.chain_hash, key.public_key.address, nonce, expires_ms, operations, public_key=key.public_key
+            self.genesis.chain_hash,
+            key.public_key.address,
+            nonce,
+            expires_ms,
+            operations,
+            fee=fee,
+            public_key=key.public_key,
         )
         return sign_transaction(transaction, key).raw
 
@@ -158,9 +166,11 @@ def add_follower(cluster: Cluster, number: int) -> None:
 
 
 @asynccontextmanager
-async def running(path: Path, count: int = 4, accounts: int = 4) -> AsyncIterator[Cluster]:
+async def running(
+    path: Path, count: int = 4, accounts: int = 4, limits: Limits | None = None
+) -> AsyncIterator[Cluster]:
     """A cluster whose nodes are ready."""
-    cluster = make_cluster(path, count, accounts)
+    cluster = make_cluster(path, count, accounts, limits)
     try:
         await cluster.start(*range(count))
         await cluster.ready()

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mpisa.node.views import TransactionState, WaitFor
+from mpisa.config import Limits
+from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
 from mpisa.primitives.errors import DiskFull, NotFound, NotReady, Rejection, RejectionReason, TimedOut, UsageError
 from mpisa.primitives.operations import Transfer
+from mpisa.primitives.transaction import decode_transaction
 from tests.node.cluster import Cluster, key_of, running, until
 
-ALICE = key_of("account 0")
+ALICE, BOB = key_of("account 0"), key_of("account 1")
+SINK = key_of("receiver").public_key.address
 
 
 async def rejection(cluster: Cluster, raw: bytes) -> Rejection:
@@ -127,6 +130,62 @@ async def test_intake_stops_when_certification_lags_and_opens_when_it_has_caught
         store._certified = certified
         assert first.height is not None
         assert (await node.submit(cluster.transfer(ALICE, 1), "certified")).status is TransactionState.CERTIFIED
+
+
+async def test_intake_stops_without_a_quorum_and_opens_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, limits=Limits(certification_stall_ms=500)) as cluster:
+        node = cluster.nodes[0]
+        await node.submit(cluster.transfer(ALICE, 0), "certified")
+        assert node.metrics()["intake_stopped"] == 0.0
+        await cluster.stop(2, 3)
+        taken = await node.submit(cluster.transfer(ALICE, 1), "accepted")
+        await until(lambda: node.metrics()["intake_stopped"] == 1.0, "intake has stopped")
+        with pytest.raises(Rejection) as caught:
+            await node.submit(cluster.transfer(ALICE, 2), "accepted")
+        assert caught.value.reason is RejectionReason.SAFE_HALT
+        assert "while transactions wait for it, at most 0 s are allowed" in str(caught.value)
+        assert caught.value.hint is not None
+        assert "opens by itself" in caught.value.hint
+        await cluster.start(2, 3)
+        await until(lambda: node.metrics()["intake_stopped"] == 0.0, "intake is open again")
+        last = await node.submit(cluster.transfer(ALICE, 2), "certified")
+        assert last.height is not None
+        await cluster.level(last.height)
+        assert node.transaction(taken.hash).status is TransactionState.CERTIFIED
+
+
+async def test_a_replaced_transaction_is_told_and_the_dearer_one_is_executed(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.stop(2, 3)  # nothing is ordered: transactions stay where they are
+        node = cluster.nodes[0]
+        await node.submit(cluster.transfer(BOB, 0), "accepted")
+        await until(lambda: node.metrics()["mempool_in_flight"] <= 1.0, "what can be on its way is")
+        waiting = [
+            asyncio.create_task(node.submit(cluster.sign(ALICE, 1, Transfer(SINK, 1), fee=fee), "certified"))
+            for fee in (0, 5)
+        ]
+        with pytest.raises(Rejection) as caught:
+            await waiting[0]
+        assert caught.value.reason is RejectionReason.REPLAYED
+        assert "nonce 1 was taken over by" in str(caught.value)
+        cheap = decode_transaction(cluster.sign(ALICE, 1, Transfer(SINK, 1))).hash
+        with pytest.raises(NotFound, match="left this node's pool: replayed: nonce 1 was taken over by"):
+            node.transaction(cheap)
+        await cluster.start(2, 3)
+        await node.submit(cluster.transfer(ALICE, 0), "certified")
+        assert (await waiting[1]).status is TransactionState.CERTIFIED
+
+
+async def test_what_was_certified_survives_the_node_that_took_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        raws = [cluster.transfer(ALICE, nonce) for nonce in range(3)]
+        done = await cluster.nodes[0].submit_many(raws, "certified")
+        heights = [item.height for item in done if isinstance(item, TransactionStatus)]
+        await cluster.stop(0)
+        for number, node in cluster.nodes.items():
+            again = await node.submit_many(raws, "certified")  # handing in again elsewhere changes nothing
+            assert [getattr(item, "height", None) for item in again] == heights, number
+            assert node.chain.account(ALICE.public_key.address).nonce == 3
 
 
 async def test_a_full_disk_stops_intake_and_recovers_by_itself(tmp_path: Path) -> None:
