@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpisa.cli.bench import limits, raft
+from mpisa.cli.bench import delays, limits, plot, raft
 from mpisa.cli.bench.load.fleet import FUNDED_A_BUNDLE, FUNDS, Fleet, Load, Seen, fleet, greetings, percentile
 from mpisa.cli.bench.load.work import PAYLOAD_BYTES
 from mpisa.cli.bench.machine import Devnet, devnet
@@ -70,7 +70,46 @@ def run(options: Options, say: Say) -> Bench:
         found, notes = raft.references(workspace, min(options.seconds, REFERENCE_S))
         for line in notes:
             say(line)
-    return Bench("consensus", where, versions(_VERSIONS), tuple(_with_references(figures, found)))
+    figures = _with_references(figures, found)
+    if options.rate is None:
+        say("message delays to order")
+        figures += _delays([delays.measure(size) for size in delays.SIZES])
+    return Bench("consensus", where, versions(_VERSIONS), tuple(figures))
+
+
+def growth(file: Path, say: Say) -> Bench:
+    """The delays and what a vertex costs over the number of authorities, and the plot of both."""
+    where = machine()
+    found = []
+    for size in delays.SIZES:
+        say(f"{size} authorities")
+        found.append(delays.measure(size))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        plot.draw(
+            [
+                plot.Panel("to order", "message delays", [(d.authorities, d.to_order) for d in found], (2.7, 3.3)),
+                plot.Panel("CPU a vertex received", "us", [(d.authorities, d.vertex_us) for d in found]),
+            ],
+            "authorities",
+        )
+    )
+    return Bench("consensus-growth", where, versions(("mpisa",)), tuple(_delays(found)))
+
+
+def _delays(found: list[delays.Delays]) -> list[Figure]:
+    """A leader's vertex, as promised; any vertex and the cost are facts beside it."""
+    return [
+        Figure(
+            f"delays_to_order_n{item.authorities}",
+            "message delays",
+            "lower",
+            (item.to_order,),
+            goal=3.3,
+            facts={"any_vertex": round(item.to_order_any, 2), "cpu_us_a_vertex": round(item.vertex_us, 1)},
+        )
+        for item in found
+    ]
 
 
 def _on_devnet(clients: Fleet, network: Devnet, options: Options, bounds: Bounds, say: Say) -> list[Figure]:
