@@ -188,12 +188,11 @@ class StateMap:
         self._withdraw()
         wanted = dict(changes)
         ordered = sorted([(key_path(key), key, value) for key, value in wanted.items()])
-        below = Below({}, {})
+        below = Below()
         slots = self._apply(ordered, below)
         entries, keys = self._old_entries(ordered)
-        undo = Undo.make(
-            entries, self._old_nodes(slots), {i: old for i, old in sorted(below.old.items()) if is_page(old)}
-        )
+        pages = {index: old for index in sorted(below.pages) if is_page(old := below.old.get(index, b""))}
+        undo = Undo.make(entries, self._old_nodes(slots), pages)
         height = self._height + 1
         batch: list[Change] = [
             (ENTRY + path, None if value is None else pack_entry(key, value)) for path, key, value in ordered
@@ -288,13 +287,17 @@ class StateMap:
         """The new nodes of the slots that changed, ascending."""
         by_slot: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for path, _, value in ordered:
-            digest = None if value is None else leaf_hash(path, value)
-            by_slot.setdefault(slot_of(path, 0, CROWN_BITS), []).append((path, digest))
-        slots = []
-        for slot, part in by_slot.items():
-            index = 1 << CROWN_BITS | slot
-            slots.append((slot, merkle_bucket.apply(index, self._crown.node(index), part, self._content, below)))
-        return slots
+            change = (path, None if value is None else leaf_hash(path, value))
+            index = 1 << CROWN_BITS | int.from_bytes(path[:4], "big") >> (32 - CROWN_BITS)
+            if index in by_slot:
+                by_slot[index].append(change)
+            else:
+                by_slot[index] = [change]
+        load, old = self._content, self._crown.nodes(list(by_slot))
+        return [
+            (index ^ 1 << CROWN_BITS, merkle_bucket.apply(index, node, by_slot[index], load, below))
+            for index, node in old
+        ]
 
     def _old_entries(
         self, ordered: Sequence[tuple[bytes, bytes, bytes | None]]
@@ -314,15 +317,12 @@ class StateMap:
     def _old_nodes(self, slots: Sequence[tuple[int, Node]]) -> list[tuple[int, Node]]:
         """The nodes that a change of these slots replaces, of the two rows of the crown that are remembered."""
         tops = dict.fromkeys([slot >> LOW_BITS | 1 << TOP_BITS for slot, _ in slots])
-        indexes = [*tops, *[slot | 1 << CROWN_BITS for slot, _ in slots]]
-        return [(index, self._crown.node(index)) for index in indexes]
+        return self._crown.nodes([*tops, *[slot | 1 << CROWN_BITS for slot, _ in slots]])
 
 
 def _page_changes(below: Below) -> list[Change]:
     changes: list[Change] = []
-    for index, content in below.new.items():
-        if content is not None and is_page(content):
-            changes.append((page_key(index), content))
-        elif is_page(below.old.get(index, b"")):
-            changes.append((page_key(index), None))
+    for index in sorted(below.pages):
+        content = below.new.get(index)
+        changes.append((page_key(index), content if content is not None and is_page(content) else None))
     return changes

@@ -10,7 +10,7 @@ node is the number of bits behind the first. Where contents come from is the cal
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -45,10 +45,16 @@ def leaf_hash(path: bytes, value: bytes) -> bytes:
 
 def find(bucket: bytes, path: bytes) -> bytes | None:
     """The leaf hash under a path."""
+    at = _place(bucket, path)
+    return bucket[at + 32 : at + RECORD_BYTES] if at >= 0 else None
+
+
+def _place(bucket: bytes, path: bytes) -> int:
+    """Where the record of a path begins, or -1."""
     at = bucket.find(path)
     while at > 0 and at % RECORD_BYTES:
         at = bucket.find(path, at + 1)
-    return bucket[at + 32 : at + RECORD_BYTES] if at >= 0 else None
+    return at
 
 
 def records(bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -59,9 +65,13 @@ def records(bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def replaced(bucket: bytes, changes: Sequence[Change]) -> bytes:
     """The bucket after changes, which are ascending by path."""
-    if len(changes) == 1 and (not bucket or bucket[:32] == changes[0][0]) and len(bucket) <= RECORD_BYTES:
+    if len(changes) == 1:
         path, digest = changes[0]
-        return b"" if digest is None else path + digest
+        at = _place(bucket, path)
+        if at >= 0:
+            return bucket[:at] + (b"" if digest is None else path + digest) + bucket[at + RECORD_BYTES :]
+        if digest is None or not bucket:
+            return bucket if digest is None else path + digest
     entries: dict[bytes, bytes | None] = {**dict(records(bucket)), **dict(changes)}
     return bucket_of([(path, digest) for path, digest in sorted(entries.items()) if digest is not None])
 
@@ -75,41 +85,37 @@ def bucket_node(bucket: bytes, depth: int) -> Node:
     """The node of a bucket whose entries share their first `depth` bits."""
     if len(bucket) <= RECORD_BYTES:
         return (LEAF, bucket[32:]) if bucket else EMPTY_NODE
-    found = list(records(bucket))
-    return BRANCH, subtree_hash([path for path, _ in found], [digest for _, digest in found], depth)
+    starts = range(0, len(bucket), RECORD_BYTES)
+    paths = [bucket[at : at + 32] for at in starts]
+    return BRANCH, subtree_hash(paths, [bucket[at + 32 : at + RECORD_BYTES] for at in starts], depth)
 
 
 def subtree_hash(paths: Sequence[bytes], hashes: Sequence[bytes], depth: int) -> bytes:
     """The hash of a subtree at a depth, of leaf hashes ascending by path, at least one.
 
-    Neighbours are joined where their paths part, the deepest first.
+    Neighbours are joined where their paths part, the deepest first. A node stands at the depth of its own fork, where
+    any path below it tells its place; a lone leaf stands nowhere yet: it rises as it is.
     """
     numbers = [int.from_bytes(path, "big") for path in paths]
-    nodes: list[tuple[bytes, int, int]] = []  # hash, a path below it, the depth where it stands
-    forks: list[int] = []  # where each node parts from the next
-    previous = numbers[0]
-    node = (hashes[0], previous, MAX_DEPTH)
-    for number, digest in zip(numbers[1:], hashes[1:], strict=True):
-        fork = MAX_DEPTH - (previous ^ number).bit_length()
-        while forks and forks[-1] > fork:
-            node = _joined(nodes.pop(), node, forks.pop())
-        nodes.append(node)
-        forks.append(fork)
-        previous, node = number, (digest, number, MAX_DEPTH)
-    while forks:
-        node = _joined(nodes.pop(), node, forks.pop())
-    return _lifted(node, depth)
+    number, digest, stands = numbers[0], hashes[0], MAX_DEPTH
+    waiting: list[tuple[int, bytes, int, int]] = []  # a node on the left, and where it parts from the next one
+    for position in range(1, len(numbers) + 1):
+        fork = MAX_DEPTH - (number ^ numbers[position]).bit_length() if position < len(numbers) else -1
+        while waiting and waiting[-1][3] > fork:
+            left_number, left, left_stands, joint = waiting.pop()
+            if left_stands < MAX_DEPTH:
+                left = _lifted(left_number, left, left_stands, joint + 1)
+            if stands < MAX_DEPTH:
+                digest = _lifted(number, digest, stands, joint + 1)
+            digest, stands = sha256(b"\x01" + left + digest).digest(), joint
+        if position < len(numbers):
+            waiting.append((number, digest, stands, fork))
+            number, digest, stands = numbers[position], hashes[position], MAX_DEPTH
+    return digest if stands == MAX_DEPTH else _lifted(number, digest, stands, depth)
 
 
-def _joined(left: tuple[bytes, int, int], right: tuple[bytes, int, int], fork: int) -> tuple[bytes, int, int]:
-    return sha256(_BRANCH + _lifted(left, fork + 1) + _lifted(right, fork + 1)).digest(), left[1], fork
-
-
-def _lifted(node: tuple[bytes, int, int], depth: int) -> bytes:
-    """The hash of a node seen from a smaller depth: a leaf rises, a branch stands beside empty subtrees."""
-    digest, number, stands = node
-    if stands == MAX_DEPTH:
-        return digest
+def _lifted(number: int, digest: bytes, stands: int, depth: int) -> bytes:
+    """The hash of a branch seen from a smaller depth: on the way up it stands beside empty subtrees."""
     for level in range(stands - 1, depth - 1, -1):
         if number >> (MAX_DEPTH - 1 - level) & 1:
             digest = sha256(_BRANCH + EMPTY_ROOT + digest).digest()
@@ -155,10 +161,13 @@ def content_node(content: Content, depth: int) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """What changed below a slot: contents by heap index, None where a node has no content of its own any more."""
+    """What changed below slots: contents by heap index, None where a node has no content of its own any more; `pages`
+    are the indexes of those that are or were pages.
+    """
 
-    old: dict[int, Content]
-    new: dict[int, Content | None]
+    old: dict[int, Content] = field(default_factory=dict)
+    new: dict[int, Content | None] = field(default_factory=dict)
+    pages: set[int] = field(default_factory=set)
 
 
 def apply(index: int, node: Node, changes: Sequence[Change], load: Load, below: Below) -> Node:
@@ -168,9 +177,9 @@ def apply(index: int, node: Node, changes: Sequence[Change], load: Load, below: 
     """
     content = load(index, node)
     below.old[index] = content
-    if not is_page(content):
-        bucket = replaced(content, changes)
-        return settle(index, bucket, below)
+    if len(content) != PAGE_BYTES:
+        return settle(index, replaced(content, changes), below)
+    below.pages.add(index)
     depth = index.bit_length() - 1
     slots = page_slots(content)
     for slot, part in _parts(changes, depth):
@@ -185,10 +194,11 @@ def apply(index: int, node: Node, changes: Sequence[Change], load: Load, below: 
 
 def settle(index: int, bucket: bytes, below: Below) -> Node:
     """Keeps a bucket, or divides it when it is too large."""
-    depth = index.bit_length() - 1
     if len(bucket) <= MAX_BUCKET * RECORD_BYTES:
         below.new[index] = bucket
-        return bucket_node(bucket, depth)
+        return bucket_node(bucket, index.bit_length() - 1)
+    below.pages.add(index)
+    depth = index.bit_length() - 1
     slots = [EMPTY_NODE] * PAGE_SLOTS
     for slot, part in _parts(list(records(bucket)), depth):
         child = bucket_of([(path, digest) for path, digest in part if digest is not None])

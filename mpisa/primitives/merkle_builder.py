@@ -7,7 +7,7 @@ this wouldn't make, so whoever compares looks at hashes, not at kinds.
 
 from collections.abc import Iterable, Iterator
 
-from mpisa.primitives.merkle_bucket import Below, bucket_of, is_page, settle
+from mpisa.primitives.merkle_bucket import Below, bucket_of, settle
 from mpisa.primitives.merkle_crown import Node, slot_of
 
 
@@ -30,6 +30,7 @@ def slots_of(leaves: Iterable[tuple[bytes, bytes]], bits: int) -> Iterator[tuple
 
 
 def _slot(slot: int, leaves: list[tuple[bytes, bytes]], bits: int) -> tuple[int, Node, dict[int, bytes]]:
-    below = Below({}, {})
+    below = Below()
     node = settle(1 << bits | slot, bucket_of(leaves), below)
-    return slot, node, {i: content for i, content in below.new.items() if content is not None and is_page(content)}
+    pages = {index: below.new[index] or b"" for index in sorted(below.pages)}
+    return slot, node, pages

@@ -28,6 +28,8 @@ EMPTY_NODE: Final[Node] = (EMPTY, EMPTY_ROOT)
 
 _BRANCH: Final = b"\x01"
 _FILL_STEP: Final = 4096
+_KIND_OF_SUM: Final = bytes([EMPTY, LEAF] + [BRANCH] * 254)
+"""The kind of a node by the sum of its children's."""
 
 
 def join(left: Node, right: Node) -> Node:
@@ -86,6 +88,11 @@ class Crown:
         """`count` neighbouring nodes of one level, by heap index."""
         return list(zip(self._kinds[first : first + count], self._hashes[first : first + count], strict=True))
 
+    def nodes(self, indexes: Sequence[int]) -> list[tuple[int, Node]]:
+        """Heap index and node, for each of these indexes."""
+        kinds, hashes = map(self._kinds.__getitem__, indexes), map(self._hashes.__getitem__, indexes)
+        return list(zip(indexes, zip(kinds, hashes, strict=True), strict=True))
+
     def replace(self, slots: Sequence[tuple[int, Node]]) -> list[Row]:
         """Put these nodes, ascending by slot, in place; the journal, from the slots up to the root."""
         base = 1 << self.bits
@@ -120,23 +127,19 @@ class Crown:
                 sha256(b"\x01" + hashes[2 * i] + hashes[2 * i + 1]).digest() for i in indexes
             ]
         kinds = self._kinds
-        found_kinds = bytearray()
-        found = []
-        for index in indexes:
-            left = kinds[2 * index]
-            right = kinds[2 * index + 1]
-            if left + right >= 2:
-                found_kinds.append(2)
-                found.append(sha256(b"\x01" + hashes[2 * index] + hashes[2 * index + 1]).digest())
-            else:
-                found_kinds.append(left + right)
-                found.append(hashes[2 * index + right])
-        return bytes(found_kinds), found
+        sums = [kinds[2 * i] + kinds[2 * i + 1] for i in indexes]  # 0: empty, 1: a lone leaf rises, else a branch
+        found = [
+            sha256(b"\x01" + hashes[2 * i] + hashes[2 * i + 1]).digest()
+            if total >= 2
+            else hashes[2 * i + kinds[2 * i + 1]]
+            for i, total in zip(indexes, sums, strict=True)
+        ]
+        return bytes(sums).translate(_KIND_OF_SUM), found
 
     def _put(self, level: int, indexes: Sequence[int], new_kinds: bytes, new_hashes: Sequence[bytes]) -> Row:
         hashes, kinds = self._hashes, self._kinds
-        old_kinds = bytes([kinds[i] for i in indexes])
-        old = [hashes[i] for i in indexes]
+        old_kinds = bytes(map(kinds.__getitem__, indexes))
+        old = list(map(hashes.__getitem__, indexes))
         for index, digest in zip(indexes, new_hashes, strict=True):
             hashes[index] = digest
         if old_kinds != new_kinds:
