@@ -41,6 +41,7 @@ bench: $(STAMPS)/dev ## measure on this machine and write docs/benchmarks.md
 	$(BIN)/mpisa bench network --write docs/benchmarks.md
 	$(BIN)/mpisa bench consensus --write docs/benchmarks.md
 	$(BIN)/mpisa bench consensus --growth --plot docs/consensus-growth.svg --write docs/benchmarks.md
+	$(BIN)/mpisa bench state --write docs/benchmarks.md
 
 lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
 	scripts/lock.sh

@@ -38,6 +38,7 @@ from mpisa.node.chain_records import (
 )
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
+from mpisa.node.state_check import check_history, check_state
 from mpisa.node.state_map import RECENT_HEIGHTS, StateMap
 from mpisa.node.state_pins import Pins
 from mpisa.primitives import codec
@@ -310,6 +311,11 @@ class ChainStore:
     def pinned_heights(self) -> tuple[int, ...]:
         """Heights held still, the oldest pin first; older ones give way to newer."""
         return self._pins.heights
+
+    def check_state(self) -> None:
+        """Looks through the whole state and its recent past. Raises StoreDamaged."""
+        check_state(self._db, self.header(self._height).state_root)
+        check_history(self._state, self._db, lambda height: self.header(height).state_root)
 
     def scan_state(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """State entries under a prefix in key order, behind the key `after`."""

@@ -5,6 +5,8 @@ two rows of the crown, and the old pages below it. The state after height h is t
 later put over it, newest first: the oldest word wins. So a reader takes today's bytes FIRST and the records after: what
 a block changes meanwhile is then in a record, and nothing has to be locked.
 
+No root binds what a record says (but for proofs, which are checked whole), so a digest stands before it on the disk.
+
 Layout, big-endian: counts of entries, nodes and pages (u32 each) | paths | ends of the entries (u32 each) | entries |
 heap indexes (u32 each), kinds, hashes of nodes | heap index (33 bytes) and page, each.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mpisa.primitives.errors import NotFound, StoreDamaged
@@ -63,6 +66,17 @@ class Undo:
             raise _damaged() from None
         if len(self._pages) != pages or at + pages * (_INDEX_BYTES + PAGE_BYTES) != len(raw):
             raise _damaged()
+
+    def stored(self) -> bytes:
+        """As it is on the disk: sha256 of the record, the record."""
+        return sha256(self.raw).digest() + self.raw
+
+    @classmethod
+    def read(cls, stored: bytes) -> Undo:
+        """From `stored`'s form. Raises StoreDamaged."""
+        if sha256(stored[32:]).digest() != stored[:32]:
+            raise _damaged()
+        return cls(stored[32:])
 
     @classmethod
     def make(
@@ -145,7 +159,7 @@ class History:
             raw = self._storage.get(undo_key(height))
             if raw is None:
                 raise NotFound(f"the state before height {height} isn't kept any more")
-            found = Undo(raw)
+            found = Undo.read(raw)
         return found
 
     def newest(self, height: int) -> int:

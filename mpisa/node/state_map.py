@@ -200,7 +200,7 @@ class StateMap:
         batch += keys
         batch += [(slot_key(slot), pack_node(node) if node[0] else None) for slot, node in slots]
         batch += _page_changes(below)
-        batch.append((undo_key(height), undo.raw))
+        batch.append((undo_key(height), undo.stored()))
         if height >= RECENT_HEIGHTS:
             batch.append((undo_key(height - RECENT_HEIGHTS), None))
         update = StateUpdate(height, batch, wanted, below, undo)
@@ -276,12 +276,17 @@ class StateMap:
 
     def require_recent(self, height: int) -> None:
         """Raises NotFound for a height whose state isn't kept."""
-        oldest = max(self._base, self._height - RECENT_HEIGHTS)
-        if not oldest <= height <= self._height:
+        oldest, newest = self.kept_heights
+        if not oldest <= height <= newest:
             raise NotFound(
-                f"the state at height {height} isn't kept, only from {oldest} to {self._height}",
-                hint=f"ask for a height from {oldest} to {self._height}",
+                f"the state at height {height} isn't kept, only from {oldest} to {newest}",
+                hint=f"ask for a height from {oldest} to {newest}",
             )
+
+    @property
+    def kept_heights(self) -> tuple[int, int]:
+        """The oldest and the newest height whose state can be read and proved."""
+        return max(self._base, self._height - RECENT_HEIGHTS), self._height
 
     def _apply(self, ordered: Sequence[tuple[bytes, bytes, bytes | None]], below: Below) -> list[tuple[int, Node]]:
         """The new nodes of the slots that changed, ascending."""

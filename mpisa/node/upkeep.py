@@ -126,6 +126,7 @@ def _check_ledger(setup: Setup) -> None:
     store = open_ledger(setup)
     try:
         _check_blocks(store, setup.home.ledger)
+        store.check_state()
     finally:
         store.close()
     database = Database(setup.home.ledger, "chain store")

@@ -2,7 +2,7 @@
 
 `result` is the form of a figure, `network` takes the figures of a devnet, `reference` is what its transfer is compared
 with, `burst` publishes a hundred things at once; `consensus` puts load on one, `load` makes it, `limits` bounds it;
-`machine` reads processes, `report` writes docs/benchmarks.md.
+`state` fills a state map, `state_worker` holds it; `machine` reads processes, `report` writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -73,6 +73,29 @@ def measure_consensus(validators: int, rate: str, seconds: float, growth: bool, 
         note(f"drawn in {plot}")
     else:
         found = consensus.run(options, note)
+    if write is not None:
+        report.write(write, found)
+        note(f"written to {write}")
+    emit(found.to_json(), lambda: table(report.rows(found), report.HEADERS))
+
+
+@bench.command(
+    "state",
+    examples=(
+        "mpisa bench state --json",
+        "mpisa bench state --keys 100000",
+        "mpisa bench state --write docs/benchmarks.md",
+    ),
+)
+@click.option(
+    "--keys", type=click.IntRange(1_000, 20_000_000), default=1_000_000, show_default=True, help="Entries in the state."
+)
+@click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
+def measure_state(keys: int, write: Path | None) -> None:
+    """The state map with many keys: a block, a proof, a restart, memory; next to the same map in memory."""
+    from mpisa.cli.bench import report, state
+
+    found = state.run(keys, note)
     if write is not None:
         report.write(write, found)
         note(f"written to {write}")
