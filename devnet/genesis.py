@@ -21,6 +21,8 @@ from devnet.plan import (
     DEFAULT_CHAIN_ID,
     DEFAULT_NODES,
     FAUCET_LIMIT,
+    MIN_EPOCH_MS,
+    POWER_UNIT,
     Plan,
     Say,
 )
@@ -35,6 +37,7 @@ from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.key_file import decode_key_file, encode_key_file
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
+from mpisa.primitives.staking_parameters import StakingParameters
 from mpisa.primitives.validator_record import ValidatorRecord
 
 GENESIS = "genesis.json"
@@ -179,7 +182,10 @@ def _make_genesis(plan: Plan, members: tuple[_Member, ...], accounts: tuple[_Acc
     genesis = Genesis(
         chain_id=plan.chain_id or DEFAULT_CHAIN_ID,
         time_ms=time.time_ns() // 1_000_000,
-        parameters=ChainParameters(faucet_limit=0 if plan.faucet is False else FAUCET_LIMIT),
+        parameters=ChainParameters(
+            faucet_limit=0 if plan.faucet is False else FAUCET_LIMIT,
+            staking=StakingParameters(power_unit=POWER_UNIT, minimum_stake=POWER_UNIT, min_epoch_ms=MIN_EPOCH_MS),
+        ),
         validators=tuple(validators),
         accounts=tuple(sorted(funded, key=lambda account: account.address)),
     )

@@ -15,6 +15,10 @@ DEFAULT_ACCOUNTS = 3
 DEFAULT_CHAIN_ID = "mpisa-devnet"
 ACCOUNT_BALANCE = 1_000_000_000_000
 FAUCET_LIMIT = 1_000_000_000
+POWER_UNIT = 1_000_000_000
+"""Stake that gives one power, which is what each validator of a devnet starts with."""
+MIN_EPOCH_MS = 5_000
+"""Short, so that a change of the validator set can be watched."""
 
 
 Say = Callable[[str], None]

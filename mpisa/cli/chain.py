@@ -11,7 +11,7 @@ import click
 
 from mpisa.cli import names
 from mpisa.cli.commands import group
-from mpisa.cli.render import emit, emit_line, fields, note, plain, table
+from mpisa.cli.render import emit, emit_line, fields, moment, note, plain, table
 from mpisa.cli.settings import current
 from mpisa.primitives.errors import Rejection, UsageError
 
@@ -94,7 +94,8 @@ def _stake_text(found: Stake) -> str:
     }
     if not found.returns:
         return fields(summary)
-    return f"{fields(summary)}\n\n{table([(r.amount, r.due_ms) for r in found.returns], ('returns', 'from (ms)'))}"
+    returns = [(item.amount, moment(item.due_ms)) for item in found.returns]
+    return f"{fields(summary)}\n\n{table(returns, ('returns', 'from'))}"
 
 
 @chain.command("validators", examples=("mpisa chain validators", "mpisa chain validators --height 10 --json"))
@@ -110,7 +111,7 @@ def validators(height: int | None) -> None:
         return
     emit(found.to_dict() | {"staking": staking.to_dict()}, lambda: _standings_text(staking))
     if staking.pending:
-        note(f"epoch {staking.epoch} can end from {staking.closes_from_ms} (ms since 1970) on")
+        note(f"the set changes when epoch {staking.epoch} ends, from {moment(staking.closes_from_ms)} on")
 
 
 def _standings_text(staking: Staking) -> str:
@@ -123,7 +124,7 @@ def _standings_text(staking: Staking) -> str:
             "" if item.change == "none" else item.change,
             item.bonded,
             item.waiting or "",
-            item.jailed_until_ms or "",
+            moment(item.jailed_until_ms) if item.jailed_until_ms else "",
         )
         for item in staking.validators
     ]

@@ -56,7 +56,7 @@ def _transact(send: Callable[[Client], Transaction], what: str) -> None:
     data: dict[str, Any] = found.to_dict()
     data.pop("raw", None)
     emit(
-        data | {"epoch": staking.epoch, "closes_from_ms": staking.closes_from_ms},
+        data | {"epoch": staking.epoch, "pending": staking.pending, "closes_from_ms": staking.closes_from_ms},
         lambda: f"{what}: {found.status} at height {found.height}, {found.hash}",
     )
     note(

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -71,6 +72,12 @@ def plain(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def moment(time_ms: int) -> str:
+    """A time in ms since 1970 as a person reads it."""
+    whole = datetime.fromtimestamp(time_ms // 1000, UTC)
+    return f"{whole:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def size(count: int) -> str:

@@ -10,6 +10,10 @@ def test_sizes(count: int, text: str) -> None:
     assert render.size(count) == text
 
 
+def test_moments() -> None:
+    assert render.moment(1_700_000_000_999) == "2023-11-14 22:13:20 UTC"
+
+
 def test_fields_and_tables_align() -> None:
     assert render.fields({"a": 1, "long": None}) == "a     1\nlong  -"
     assert render.table([("x", True), ("long", [1])], ("name", "on")) == "name  on\nx     yes\nlong  [1]"
