@@ -1,0 +1,485 @@
+"""Rules broken on purpose: for each fault where it is planted and which tests are to catch it.
+
+A mutant is a small rewrite of one file: each `old` stands there exactly once. `tests` are run in order until one fails.
+"""
+
+from dataclasses import dataclass
+
+RULE = ("tests/consensus/commit_rule", "tests/consensus/test_random_dags.py")
+ORDER = ("tests/consensus/test_linearizer.py", "tests/consensus/test_sequencer.py", *RULE)
+ENGINE = (
+    "tests/consensus/test_engine_persistence.py",
+    "tests/consensus/test_engine_presence.py",
+    "tests/consensus/test_engine_equivocation.py",
+    "tests/consensus/test_engine_catch_up.py",
+    "tests/consensus/test_engine_idle.py",
+)
+EPOCHS = ("tests/consensus/succession", "tests/simulator/test_epochs.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault: what it breaks in words, the file, the rewrites, the tests."""
+
+    name: str
+    file: str
+    rewrites: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+
+
+def mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    """A fault of one rewrite."""
+    return Mutant(name, file, ((old, new),), tests)
+
+
+COMMITTER = "consensus/order/committer.py"
+LINEARIZER = "consensus/order/linearizer.py"
+ENGINE_FILE = "consensus/engine.py"
+ADMISSION = "consensus/dag/admission.py"
+RANGES = "consensus/order/ranges.py"
+RANGE_TESTS = ("tests/consensus/test_ranges.py",)
+
+COMMIT_RULE = (
+    mutant(
+        "commits on one certificate",
+        COMMITTER,
+        "if tally.committed is None and self._committee.is_quorum(support.stake):",
+        "if tally.committed is None:",
+        *RULE,
+    ),
+    mutant(
+        "commits on f + 1 certificates",
+        COMMITTER,
+        "if tally.committed is None and self._committee.is_quorum(support.stake):",
+        "if tally.committed is None and self._committee.is_validity(support.stake):",
+        *RULE,
+    ),
+    mutant(
+        "skips at a validity threshold",
+        COMMITTER,
+        "if not tally.skipped and self._committee.is_quorum(tally.blaming_stake):",
+        "if not tally.skipped and self._committee.is_validity(tally.blaming_stake):",
+        *RULE,
+    ),
+    mutant(
+        "counts vertices that don't vote, instead of their authors",
+        COMMITTER,
+        "if tally.authority in node.votes or node.author in tally.blamers:",
+        "if tally.authority in node.votes:",
+        *RULE,
+    ),
+    mutant(
+        "counts certificates, instead of their authors",
+        COMMITTER,
+        "        if certificate.author in support.authors:\n            return\n",
+        "",
+        *RULE,
+    ),
+    mutant(
+        "takes f + 1 votes for a certificate",
+        COMMITTER,
+        "                if self._committee.is_quorum(stake):\n",
+        "                if self._committee.is_validity(stake):\n",
+        *RULE,
+    ),
+    mutant(
+        "looks at one ancestor only",
+        COMMITTER,
+        "            for ref in node.parents:\n                if ref.round >= round_number",
+        "            for ref in node.parents[:1]:\n                if ref.round >= round_number",
+        *RULE,
+    ),
+    mutant(
+        "takes an anchor less than a wave above",
+        COMMITTER,
+        "anchors.get(round_number + WAVE_ROUNDS, _UNDECIDED)",
+        "anchors.get(round_number + WAVE_ROUNDS - 1, _UNDECIDED)",
+        *RULE,
+    ),
+    mutant(
+        "passes over an undecided slot to a later anchor",
+        COMMITTER,
+        "(state for state in row if state[0] is not Verdict.SKIP)",
+        "(state for state in row if state[0] is Verdict.COMMIT)",
+        *RULE,
+    ),
+    mutant(
+        "emits decisions behind an undecided slot",
+        COMMITTER,
+        "                if verdict is Verdict.UNDECIDED:\n                    return decisions",
+        "                if verdict is Verdict.UNDECIDED:\n                    continue",
+        *RULE,
+    ),
+    mutant(
+        "goes on after two certified vertices in one slot",
+        COMMITTER,
+        "self.conflicts.append(Conflict(slot, tally.authority, (first, second)))",
+        "pass",
+        *RULE,
+        *ENGINE,
+    ),
+)
+
+ORDERING = (
+    mutant(
+        "collects garbage by what this node happens to have pruned",
+        LINEARIZER,
+        "        gc_round = self.gc_round\n        nodes = [leader]",
+        "        gc_round = self._graph.pruned_round\n        nodes = [leader]",
+        *ORDER,
+    ),
+    mutant(
+        "orders twins of one round by arrival",
+        LINEARIZER,
+        "nodes.sort(key=lambda node: (node.round, node.author, node.id))",
+        "nodes.sort(key=lambda node: (node.round, node.author))",
+        *ORDER,
+    ),
+    Mutant(
+        "takes the median time by head, not by stake",
+        LINEARIZER,
+        (("total = sum(power for _, power in stamps)", "total = len(stamps)"), ("below += power", "below += 1")),
+        ORDER,
+    ),
+    mutant(
+        "lets time stand still between commits",
+        LINEARIZER,
+        "max(before.time_ms + 1, ",
+        "max(before.time_ms, ",
+        *ORDER,
+    ),
+    mutant(
+        "leaves the vertices out of the commit digest",
+        LINEARIZER,
+        'index.to_bytes(8, "big"), leader, *vertices)',
+        'index.to_bytes(8, "big"), leader)',
+        *ORDER,
+        *RANGE_TESTS,
+    ),
+    mutant(
+        "suspends a third of stake and more",
+        "consensus/order/conduct.py",
+        "if points[author] == limit and 3 * (stake_out + powers[author]) < sum(powers):",
+        "if points[author] == limit:",
+        "tests/consensus/test_conduct.py",
+        "tests/consensus/test_rota.py",
+    ),
+)
+
+PERSISTENCE = (
+    Mutant(
+        "sends its vertex before it is on the disk",
+        ENGINE_FILE,
+        (
+            ("        self._journal.propose(self._effects, events.ProposalRecord(target, raw, self._epoch))\n", ""),
+            (
+                "        self._effects.append(events.Broadcast(raw))\n        self._resender.sent",
+                "        self._effects.append(events.Broadcast(raw))\n"
+                "        self._journal.propose(self._effects, events.ProposalRecord(target, raw, self._epoch))\n"
+                "        self._resender.sent",
+            ),
+        ),
+        ENGINE,
+    ),
+    mutant(
+        "hands a commit over before its vertices are synced",
+        ENGINE_FILE,
+        "self._journal.flush(self._effects, sync=unsynced)",
+        "self._journal.flush(self._effects, sync=False)",
+        *ENGINE,
+    ),
+    mutant(
+        "forgets its last proposal across a restart",
+        ENGINE_FILE,
+        "            engine._proposer.restore(last)\n",
+        "",
+        *ENGINE,
+        "tests/simulator/test_faults.py",
+    ),
+    mutant(
+        "proposes while it is far behind",
+        ENGINE_FILE,
+        "return is_chain_here and not self._catch_up.is_behind(self._clock.round)",
+        "return is_chain_here",
+        "tests/consensus/test_engine_catch_up.py",
+        *ENGINE,
+    ),
+    mutant(
+        "makes its first vertex without looking what the others have built",
+        ENGINE_FILE,
+        "if last.round == 0 and self._catch_up.known_round > self._clock.round:",
+        "if False:",
+        *ENGINE,
+    ),
+    mutant(
+        "goes on after meeting an own vertex that it doesn't know",
+        "consensus/presence.py",
+        'self.absent = f"an own vertex of round {vertex.round} came in',
+        '_ = f"an own vertex of round {vertex.round} came in',
+        *ENGINE,
+    ),
+    mutant(
+        "is silenced by a single liar",
+        "consensus/presence.py",
+        "if self._committee.is_validity(self._committee.stake_of(self._witnesses)):",
+        "if self._witnesses:",
+        *ENGINE,
+    ),
+    mutant(
+        "trusts a store that was rolled back",
+        "consensus/presence.py",
+        "if highest > (last_round or 0):",
+        "if False:",
+        *ENGINE,
+    ),
+    mutant(
+        "starts from a store that doesn't lead to the committed window",
+        "consensus/recovery.py",
+        "if linearizer.window_root() != checkpoint.window_root:",
+        "if False:",
+        "tests/consensus/test_linearizer.py",
+        *ENGINE,
+    ),
+)
+
+PACE = (
+    mutant(
+        "never doubles its timeout",
+        "consensus/pacemaker.py",
+        "doublings = min(self._since_commit // WAVE_ROUNDS, 32)",
+        "doublings = 0",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "waits for suspected leaders",
+        "consensus/pacemaker.py",
+        "leader != self._own and leader not in self.suspects and leader not in equivocators",
+        "leader != self._own and leader not in equivocators",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "forgives a leader that is skipped again and again at once",
+        "consensus/pacemaker.py",
+        "self._owed[authority] = 1 << (strikes - 1)",
+        "self._owed[authority] = 1",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "opens rounds on equivocators' vertices",
+        "consensus/dag/threshold_clock.py",
+        "        if not equivocators:\n            return stake\n",
+        "        return stake\n",
+        "tests/consensus/test_threshold_clock.py",
+    ),
+    mutant(
+        "stays in a round that only an equivocator opened",
+        ENGINE_FILE,
+        "        self._clock.reconsider(self._admission.equivocators)\n",
+        "",
+        *ENGINE,
+        "tests/simulator/test_strategies.py",
+    ),
+    mutant(
+        "chooses known equivocators as parents",
+        "consensus/proposer.py",
+        "            if author in equivocators:\n                continue\n",
+        "",
+        *ENGINE,
+    ),
+)
+
+GATES = (
+    mutant(
+        "takes in every twin that anybody sends",
+        ADMISSION,
+        "return self.pending.is_missing(vertex.id) and len(others) < self._budget",
+        "return True",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "takes in any number of twins that others need",
+        ADMISSION,
+        "return self.pending.is_missing(vertex.id) and len(others) < self._budget",
+        "return self.pending.is_missing(vertex.id)",
+        "tests/consensus/test_admission.py",
+        "tests/simulator/test_strategies.py",
+    ),
+    mutant(
+        "takes in vertices of the future at once",
+        ADMISSION,
+        "if vertex.timestamp_ms > now_ms and not self._is_vouched(vertex):",
+        "if False:",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "believes what a reference says of a vertex",
+        ADMISSION,
+        "elif node.round != ref.round or node.author != ref.author:",
+        "elif False:",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "gives one author the whole waiting room",
+        "consensus/dag/pending.py",
+        "account.vertices < max(1, parameters.max_pending // count)",
+        "account.vertices < parameters.max_pending",
+        "tests/consensus/test_pending.py",
+    ),
+    mutant(
+        "asks a silent peer first, again and again",
+        "consensus/dag/pending.py",
+        "self._silent.add(entry.asked[-1])",
+        "pass",
+        "tests/consensus/test_pending.py",
+    ),
+    mutant(
+        "takes an author twice among the parents",
+        "consensus/dag/validation.py",
+        "if ref.author in authors:",
+        "if False:",
+        "tests/consensus/test_vertex.py",
+    ),
+    mutant(
+        "takes f + 1 parents for a quorum",
+        "consensus/dag/validation.py",
+        "    if not committee.is_quorum(stake):\n        raise _bad_parents(",
+        "    if not committee.is_validity(stake):\n        raise _bad_parents(",
+        "tests/consensus/test_vertex.py",
+    ),
+)
+
+CERTIFICATES = (
+    mutant(
+        "certifies at a validity threshold",
+        "consensus/order/certifier.py",
+        "not self._committee.is_quorum(tally.stake)",
+        "not self._committee.is_validity(tally.stake)",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "counts signatures over another header",
+        "consensus/order/certifier.py",
+        "if signature.header_hash != tally.header_hash:",
+        "if False:",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "counts signatures unchecked",
+        "consensus/order/certifier.py",
+        "if is_signed_by(self._committee[signature.authority].address, digest, signature.signature):",
+        "if digest:",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "accuses by signatures that it hasn't checked",
+        "consensus/order/witness.py",
+        "claim.is_good = is_signed_by(self._committee[author].address, digest, claim.signed.signature)",
+        "claim.is_good = bool(digest)",
+        "tests/consensus/test_witness.py",
+    ),
+)
+
+CHANGES = (
+    mutant(
+        "goes on committing behind the closing header",
+        ENGINE_FILE,
+        "        if self._closing.header is not None:\n            return\n        unsynced",
+        "        unsynced",
+        *EPOCHS,
+    ),
+    mutant(
+        "loses what the closing header voids",
+        ENGINE_FILE,
+        "self._lapse(self._closing.close(header))",
+        "self._closing.close(header)",
+        *EPOCHS,
+    ),
+    mutant(
+        "serves the old epoch no more once the next is open",
+        "consensus/succession.py",
+        "self._served, self._current = before, self._term(start, event.stored)",
+        "self._served, self._current = None, self._term(start, event.stored)",
+        *EPOCHS,
+    ),
+    mutant(
+        "opens an epoch without asking what was signed in it",
+        "consensus/succession.py",
+        "self._served, self._current = before, self._term(start, event.stored)",
+        "self._served, self._current = before, self._term(start, events.StoredEpoch())",
+        *EPOCHS,
+    ),
+    mutant(
+        "takes part with keys that were changed within the epoch",
+        "consensus/succession.py",
+        "if author != seat.index:",
+        "if False:",
+        *EPOCHS,
+    ),
+)
+
+SYNC = (
+    mutant(
+        "takes a range that nobody certified",
+        RANGES,
+        "if blocks and blocks[-1].certificate is None:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+    mutant(
+        "takes other vertices than those of the outline", RANGES, "if vertex.ref != ref:", "if False:", *RANGE_TESTS
+    ),
+    mutant(
+        "takes a range with another committed window",
+        RANGES,
+        "if root != position.header.window_root:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+    mutant(
+        "takes headers that aren't linked", RANGES, '        "previous": header_hash(previous),\n', "", *RANGE_TESTS
+    ),
+    mutant(
+        "takes an outline with another digest",
+        RANGES,
+        "if checkpoint.digest != header.commit_digest:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+)
+
+LEDGER = (
+    mutant(
+        "slashes twice for one epoch",
+        "mpisa/ledger/offences.py",
+        "        if state.value(key) is not None:\n            continue\n",
+        "",
+        "tests/ledger/test_offences.py",
+    ),
+    mutant(
+        "closes an epoch before its time",
+        "mpisa/ledger/closing.py",
+        "epoch.pending and epoch.electable > 0 and age_ms >= rules.parameters.staking.min_epoch_ms",
+        "epoch.pending and epoch.electable > 0",
+        "tests/ledger/test_closing.py",
+    ),
+    mutant(
+        "executes a transaction whose nonce was used",
+        "mpisa/ledger/accounts.py",
+        "    if transaction.nonce < expected:\n        raise Rejection(",
+        "    if False:\n        raise Rejection(",
+        "tests/ledger/test_rejections.py",
+        "tests/ledger/test_transition.py",
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    *COMMIT_RULE,
+    *ORDERING,
+    *PERSISTENCE,
+    *PACE,
+    *GATES,
+    *CERTIFICATES,
+    *CHANGES,
+    *SYNC,
+    *LEDGER,
+)
