@@ -45,6 +45,22 @@ def last_events(world: World, lines: int = LINES) -> str:
     )
 
 
+def divergence(world: World) -> str:
+    """The first commit at which honest nodes differ, and what each of them has there."""
+    chains = {node.seat: node.commits for node in world.honest()}
+    for index in range(1, 1 + max((max(commits, default=0) for commits in chains.values()), default=0)):
+        here = {seat: commits[index] for seat, commits in chains.items() if index in commits}
+        if len({commit.digest for commit in here.values()}) > 1:
+            lines = [f"commit {index} differs:"]
+            for seat, commit in here.items():
+                leader = commit.leader
+                vertices = ", ".join(f"{item.round}/{item.author}" for item in commit.vertices)
+                place = f"{leader.id.hex()[:8]} of round {leader.round} by {leader.author}, epoch {commit.epoch}"
+                lines.append(f"  node {seat}: leader {place}; orders {vertices}")
+            return "\n".join(lines)
+    return "no two honest nodes differ at a commit"
+
+
 def states(world: World) -> str:
     """Where each node stands."""
     lines = []

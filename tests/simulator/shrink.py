@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.simulator.picture import last_events, picture, states
+from tests.simulator.picture import divergence, last_events, picture, states
 from tests.simulator.runner import Outcome, examine
 from tests.simulator.scenario import Loss, Scenario
 
@@ -71,6 +71,7 @@ def report(outcome: Outcome, *, shrunk_from: Scenario | None = None) -> str:
         f"{'cut down to' if shrunk_from is not None else 'scenario'}: {describe(scenario)}",
         f"replay: make simulate SEED={scenario.seed}",
         states(outcome.world),
+        divergence(outcome.world),
         picture(outcome.world),
         last_events(outcome.world),
     ]

@@ -1,0 +1,85 @@
+"""A bug is planted in the commit rule: a seed finds it, is cut down, and prints what a person can follow."""
+
+import re
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from consensus.dag.graph import Node
+from consensus.order.committer import Committer, Slot, _Tally
+from tests.simulator.runner import Outcome, examine
+from tests.simulator.scenario import Crash, Jump, LinkFaults, Scenario, partition
+from tests.simulator.scenarios import FAST
+from tests.simulator.shrink import kind, report, shrink
+
+HEAL_MS = 2_000
+SEEDS = 60
+
+
+def busy_scenario(seed: int) -> Scenario:
+    """More faults than it takes."""
+    random = Random(seed)
+    return Scenario(
+        seed,
+        powers=(1, 1, 1, 1),
+        parameters=replace(FAST, idle_delay_ms=0),
+        heal_ms=HEAL_MS,
+        faults=LinkFaults(HEAL_MS, drop=0.15, duplicate=0.1, slow=0.2, slow_ms=300, max_delay_ms=20),
+        cuts=partition(frozenset({random.randrange(3)}), 4, 700, 1_100),
+        crashes=(Crash(random.randrange(3), 400, 200, 5),),
+        jumps=(Jump(1, 600, 50),),
+        byzantine=((3, "mixed"),),
+    )
+
+
+@pytest.fixture
+def eager_committer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits a slot as soon as one certificate is there."""
+    support = Committer._support
+
+    def eager(self: Committer, slot: Slot, tally: _Tally, choice: bytes, certificate: Node) -> None:
+        support(self, slot, tally, choice, certificate)
+        if tally.committed is None and not tally.skipped:
+            tally.committed = choice
+            self._settled += 1
+
+    monkeypatch.setattr(Committer, "_support", eager)
+
+
+def find() -> Outcome:
+    for seed in range(SEEDS):
+        outcome = examine(busy_scenario(seed))
+        if outcome.failure is not None and "differ at commit" in outcome.failure:
+            return outcome
+    raise AssertionError(f"no seed of {SEEDS} found the planted bug")
+
+
+@pytest.mark.usefixtures("eager_committer")
+def test_a_planted_bug_is_found_cut_down_and_shown() -> None:
+    outcome = find()
+    small = shrink(outcome)
+    assert small.failure is not None
+    assert kind(small.failure) == kind(outcome.failure or "")
+    before, after = outcome.scenario, small.scenario
+    left = len(after.cuts) + len(after.crashes) + len(after.jumps) + len(after.byzantine)
+    assert left < len(before.cuts) + len(before.crashes) + len(before.jumps) + len(before.byzantine)
+    again = examine(after)
+    assert again.failure == small.failure, "what was cut down replays"
+    text = report(small, shrunk_from=before)
+    assert f"seed {after.seed}: {small.failure}" in text
+    assert "cut down to: powers [1, 1, 1, 1]" in text
+    assert re.search(r"^round +0 +1 +2 +3\?? +verdicts of node \d in epoch 0$", text, re.MULTILINE)
+    assert re.search(r"^\d+ .*\d: commit \d+", text, re.MULTILINE)
+    assert re.search(r"^commit \d+ differs:$", text, re.MULTILINE)
+    assert re.search(r"^  node \d: leader [0-9a-f]{8} of round \d+ by \d", text, re.MULTILINE)
+    assert re.search(r"^ +\d+ ms  node \d   block \d+ by commit \d+", text, re.MULTILINE)
+
+
+def test_without_the_bug_the_same_seeds_are_sound() -> None:
+    assert [examine(busy_scenario(seed)).failure for seed in range(6)] == [None] * 6
+
+
+def test_failures_of_one_kind_differ_in_numbers_only() -> None:
+    assert kind("nodes 0 and 1 differ at commit 7") == kind("nodes 3 and 2 differ at commit 141")
+    assert kind("node 1 signed 2 vertices for round 9 of 0") != kind("nodes 0 and 1 differ at commit 7")
