@@ -59,6 +59,26 @@ def test_a_thousand_rounds_in_ranges() -> None:
     assert engine.status().round == ROUNDS + 1, "only once it has caught up, and then for the open round"
 
 
+def test_nothing_is_proposed_while_the_others_are_far_above() -> None:
+    forge = Forge()
+    engine = forge.engine(0, PARAMETERS)
+    engine.start(NOW)
+    receive_all(engine, forge.layer(1, range(1, 4)))
+    assert len(of_kind(propose(engine, NOW + 300), Broadcast)) == 1
+    history = [forge.layer(number, range(1, 4)) for number in range(2, 61)]
+    receive_all(engine, history[0], NOW + 310)
+    receive(engine, history[-1][0], NOW + 320)
+    assert not engine.status().catching_up, "one author alone may lie"
+    receive(engine, history[-1][1], NOW + 330)
+    assert engine.status().catching_up
+    assert engine.status().open_round == 3
+    assert of_kind(propose(engine, NOW + 5_000), Broadcast) == []
+    for layer in history[1:]:
+        receive_all(engine, layer, NOW + 5_100)
+    assert len(of_kind(propose(engine, NOW + 9_000), Broadcast)) == 1
+    assert engine.status().round == 61
+
+
 def test_execution_signatures_of_vertices_that_are_dropped_are_read() -> None:
     forge = Forge()
     engine = forge.engine(None, PARAMETERS)

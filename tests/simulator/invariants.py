@@ -78,7 +78,7 @@ def check_bounds(world: World) -> None:
 
 def check_progress(world: World, more_commits: int, within_ms: int) -> int:
     """From now on every honest node gets so many commits above today's highest in time; how many rounds it took until
-    each of them had committed a leader of a round that nobody had reached before.
+    half of them had committed a leader of a round that nobody had reached before.
     """
     honest = world.honest()
     goal = max(_index(node) for node in honest) + more_commits
@@ -87,7 +87,7 @@ def check_progress(world: World, more_commits: int, within_ms: int) -> int:
     rounds: int | None = None
     while world.now < deadline:
         world.advance(world.now + STEP_MS)
-        if rounds is None and all(_leader(node) >= reached for node in honest):
+        if rounds is None and 2 * sum(_leader(node) >= reached for node in honest) > len(honest):
             epoch, number = max(_position(node) for node in honest)
             rounds = number - (reached[1] if epoch == reached[0] else 0)
         if rounds is not None and all(_index(node) >= goal for node in honest):
@@ -228,7 +228,8 @@ def _leader(node: Node) -> tuple[Epoch, int]:
 def _view(world: World, known: dict[VertexRef, bytes], random: Random) -> dict[VertexRef, bytes]:
     """The ancestors of some vertices of some late round, themselves included."""
     refs = sorted(known)
-    tips = random.sample(refs[len(refs) // 3 :], min(len(refs), random.randint(1, 2 * len(world.nodes))))
+    late = refs[len(refs) // 3 :]
+    tips = random.sample(late, min(len(late), random.randint(1, 2 * len(world.nodes))))
     view: dict[VertexRef, bytes] = {}
     waiting = list(tips)
     while waiting:
