@@ -19,12 +19,15 @@ from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.identifiers import Address
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 from mpisa.primitives.operations import Operation, Transfer
+from mpisa.primitives.staking_parameters import StakingParameters
 from mpisa.primitives.transaction import Transaction, sign_transaction
 from mpisa.primitives.validator_record import ValidatorRecord
 
 DEADLINE_S = 30.0
 BALANCE = 1_000_000
 CHAIN_ID = "node-tests"
+GENESIS_MS = 1_700_000_000_000
+ORDINARY = StakingParameters()
 
 
 def key_of(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
@@ -51,7 +54,12 @@ def validator_keys(number: int) -> NodeKeys:
     )
 
 
-def make_genesis(keys: list[NodeKeys], accounts: list[PrivateKey]) -> Genesis:
+def make_genesis(
+    keys: list[NodeKeys],
+    accounts: list[PrivateKey],
+    time_ms: int = GENESIS_MS,
+    staking: StakingParameters = ORDINARY,
+) -> Genesis:
     validators = []
     for number, item in enumerate(keys):
         assert item.consensus is not None
@@ -68,8 +76,8 @@ def make_genesis(keys: list[NodeKeys], accounts: list[PrivateKey]) -> Genesis:
     funded = [GenesisAccount(key.public_key.address, BALANCE, key.public_key) for key in accounts]
     return Genesis(
         CHAIN_ID,
-        1_700_000_000_000,
-        ChainParameters(faucet_limit=1000),
+        time_ms,
+        ChainParameters(faucet_limit=1000, staking=staking),
         tuple(validators),
         tuple(sorted(funded, key=lambda item: item.address)),
     )
@@ -143,11 +151,19 @@ class Cluster:
         return sign_transaction(transaction, key).raw
 
 
-def make_cluster(path: Path, count: int = 4, accounts: int = 4, limits: Limits | None = None) -> Cluster:
+def make_cluster(
+    path: Path,
+    count: int = 4,
+    accounts: int = 4,
+    limits: Limits | None = None,
+    *,
+    time_ms: int = GENESIS_MS,
+    staking: StakingParameters = ORDINARY,
+) -> Cluster:
     """Homes of `count` validators; accounts are key_of("account 0") and so on."""
     keys = [validator_keys(number) for number in range(count)]
     keys.sort(key=lambda item: item.certificate.public_key.address if item.certificate else b"")
-    genesis = make_genesis(keys, [key_of(f"account {number}") for number in range(accounts)])
+    genesis = make_genesis(keys, [key_of(f"account {number}") for number in range(accounts)], time_ms, staking)
     cluster = Cluster(path, MemoryHub(), genesis)
     for number, item in enumerate(keys):
         config = NodeConfig(name=f"node{number + 1}", limits=limits or Limits())
