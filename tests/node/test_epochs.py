@@ -14,6 +14,8 @@ from tests.node.cluster import key_of, validator_keys
 from tests.node.validators import town
 
 ALICE = key_of("account 0")
+SPAN_MS = 12_000
+"""Time for eight transactions to be certified before the epoch can end."""
 
 
 async def test_a_fifth_node_joins_by_transaction_and_proposes(tmp_path: Path) -> None:
@@ -92,21 +94,21 @@ async def test_keys_are_changed_without_a_stop(tmp_path: Path) -> None:
 async def test_a_wholly_disjoint_set_takes_over(tmp_path: Path) -> None:
     """All eight changes fall into one epoch; the four that come were full nodes, those that go become such."""
     began = SystemClock().now_ms()
-    async with town(tmp_path, 4, 4, time_ms=began, staking=StakingParameters(min_epoch_ms=15_000)) as made:
+    async with town(tmp_path, 4, 4, time_ms=began, staking=StakingParameters(min_epoch_ms=SPAN_MS)) as made:
         nodes = made.cluster.nodes
         for number in range(4):
             await made.submit(made.join(number + 4), through=number)
             await made.submit(made.leave(number), through=number + 4)
         assert {node.status().epoch for node in nodes.values()} == {0}, "the machine was too slow for this test"
-        await asyncio.sleep(max(0, began + 15_000 - SystemClock().now_ms()) / 1000)
+        await asyncio.sleep(max(0, began + SPAN_MS - SystemClock().now_ms()) / 1000)
         key = key_of("account 7")
         nonce = nodes[0].pending_nonce(key.public_key.address)
-        await made.submit(made.cluster.transfer(key, nonce))
-        await made.submit(made.cluster.transfer(key, nonce + 1))
+        for more in range(3):
+            await made.submit(made.cluster.transfer(key, nonce + more))
         await made.in_epoch(1)
         await made.cluster.ready()
         assert [nodes[number].status().authority is None for number in range(8)] == [True] * 4 + [False] * 4
-        for more in range(2, 6):
+        for more in range(3, 6):
             await made.submit(made.cluster.transfer(key, nonce + more), through=more)
         await made.level()
         await made.cluster.stop(0, 1, 2, 3)

@@ -336,12 +336,12 @@ class Town:
             action()
         self.now = end
 
-    def until(self, condition: Callable[[], bool], what: str, within_ms: int = 20_000) -> None:
-        """Runs until the condition holds."""
+    def until(self, condition: Callable[[], bool], what: str, within_ms: int = 20_000, step_ms: int = 10) -> None:
+        """Runs until the condition holds; looks at each step."""
         end = self.now + within_ms
         while not condition():
             assert self.now < end, f"not within {within_ms} ms: {what}; {self.describe()}"
-            self.run(10)
+            self.run(step_ms)
 
     def describe(self) -> str:
         lines = []
@@ -377,13 +377,13 @@ class Town:
             if self._reaches(citizen, peer):
                 self.later(DELAY_MS, lambda peer=peer: peer.handle(event))
 
-    def member(self, members: Committee, index: int) -> Citizen:
-        """The node that holds a place."""
-        return next(peer for peer in self.citizens.values() if index_of(members, peer.seats) == index)
+    def member(self, members: Committee, index: int) -> Citizen | None:
+        """The node that holds a place, if anybody here does."""
+        return next((peer for peer in self.citizens.values() if index_of(members, peer.seats) == index), None)
 
     def _ask(self, citizen: Citizen, members: Committee, to: int, answer: Callable[[Citizen], object]) -> None:
         peer = self.member(members, to)
-        if peer.succession is not None and self._reaches(citizen, peer):
+        if peer is not None and peer.succession is not None and self._reaches(citizen, peer):
             self.later(2 * DELAY_MS, lambda: answer(peer))
 
     def ask_ancestors(self, citizen: Citizen, request: e.RequestAncestors, members: Committee) -> None:
