@@ -21,13 +21,11 @@ from consensus.fetching import fetch
 from consensus.halting import halt_evidence
 from consensus.identity import Seat
 from consensus.journal import Journal
-from consensus.order.certifier import Certified as CertifiedHeight
-from consensus.order.certifier import Certifier
+from consensus.notary import Notary
 from consensus.order.checkpoint import Checkpoint, decode_cursor
 from consensus.order.epoch import EpochStart
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer
-from consensus.order.witness import Witness
 from consensus.pacemaker import Pacemaker
 from consensus.parameters import Parameters
 from consensus.presence import Presence
@@ -74,8 +72,7 @@ class Engine:
         self._proposer = (
             None if seat is None else Proposer(parameters, committee, self._graph, chain_hash, epoch, seat, genesis)
         )
-        self._certifier = Certifier(committee, chain_hash, parameters.certifier_window, at.height, start.height)
-        self._witness = Witness(committee, chain_hash, parameters.certifier_window, start.height, at.height)
+        self._notary = Notary(parameters, chain_hash, start, own, at.height)
         self._catch_up = CatchUp(parameters, committee, own, epoch)
         self._presence = Presence(committee, own)
         self._journal = Journal(parameters.max_unpersisted, epoch)
@@ -152,13 +149,13 @@ class Engine:
                 self._executed(event)
             case events.ExecutionSignatureReceived():
                 if event.signature.authority == event.sender:
-                    self._observe(event.signature)
+                    self._notary.observe(self._effects, event.signature)
             case events.AncestorsUnavailable():
                 self._admission.pending.unavailable(event.refs, event.sender, self._now)
             case events.RangeEnded():
                 self._catch_up.ended(event.sender, self._clock.round)
             case events.CertificateReceived():
-                self._certified(self._certifier.received(event.height, event.certificate))
+                self._notary.received(self._effects, event)
             case events.EpochAhead():
                 self._catch_up.want_rest()
             case events.EvidenceOffered():
@@ -181,7 +178,7 @@ class Engine:
             self._graph,
             self._catch_up,
             self._sequencer,
-            self._certifier,
+            self._notary.certifier,
             self._admission,
             self._pacemaker,
             closing=self._closing.header,
@@ -193,7 +190,7 @@ class Engine:
     def _receive(self, event: events.VertexReceived) -> None:
         vertex = event.vertex
         for signature in vertex.header.execution_signatures:
-            self._observe(signature)
+            self._notary.observe(self._effects, signature)
         if self._halted is not None:
             return
         self._catch_up.note(vertex.author, vertex.round)
@@ -229,17 +226,12 @@ class Engine:
         self._propose()
 
     def _executed(self, event: events.Executed) -> None:
-        own = None
-        if self._own is not None and event.signature:
-            own = events.ExecutionSignature(event.height, event.header_hash, self._own, event.signature)
-            self._effects.append(events.BroadcastSignature(own, self._epoch))
-            if self._proposer is not None:
-                self._proposer.carry_signature(own)
+        own = self._notary.sign(self._effects, event, self._proposer)
         self._closing.executed(event.header.last_commit)
         if event.header.closes_epoch:
             self._closing.signature = own
             self._close(event.header)
-        self._certified(self._certifier.executed(event.height, event.header_hash, own))
+        self._notary.executed(self._effects, event, own)
 
     def _close(self, header: Header) -> None:
         """The epoch ends with this header: what it doesn't hold comes back, nothing more is committed."""
@@ -251,16 +243,6 @@ class Engine:
 
     def _lapse(self, payloads: Iterable[tuple[Round, bytes]]) -> None:
         self._effects.extend(events.PayloadLapsed(number, payload) for number, payload in payloads if payload)
-
-    def _observe(self, signature: events.ExecutionSignature) -> None:
-        if signature.authority != self._own:
-            self._witness.observe(signature)
-            self._certified(self._certifier.observe(signature))
-
-    def _certified(self, certified: CertifiedHeight | None) -> None:
-        if certified is not None:
-            self._witness.certified(certified.height, certified.header_hash, certified.certificate)
-            self._effects.append(events.Certified(certified.height, certified.header_hash, certified.certificate))
 
     def _absorb(self, nodes: list[Node]) -> None:
         """Count accepted vertices, emit the commits they make, and take in what those set free."""
@@ -291,12 +273,13 @@ class Engine:
         self._clock.observe(node.round, self._admission.equivocators, self._now)
         for item in vertex.evidence:
             subject = read_subject(item, self._parameters)
-            self._witness.accuse(subject)
+            self._notary.witness.accuse(subject)
             if self._proposer is not None:
                 self._proposer.was_carried(subject)
 
     def _report(self) -> None:
-        report(self._effects, self._admission, self._witness, self._proposer, self._presence, self._own, self._epoch)
+        witness = self._notary.witness
+        report(self._effects, self._admission, witness, self._proposer, self._presence, self._own, self._epoch)
 
     def _commit(self) -> list[Node]:
         """Emit the slots decided now; what the moved GC round lets into the graph."""
@@ -418,5 +401,6 @@ class Engine:
         if self._workload.is_pending or self._payload or is_loaded:
             return False
         ordered = self._sequencer.linearizer.checkpoint.height if closing is None else closing.height
-        height = max(ordered, self._certifier.executed_height)
-        return not self._workload.is_certifying(height, self._certifier.certified_height, self._clock.round)
+        certifier = self._notary.certifier
+        height = max(ordered, certifier.executed_height)
+        return not self._workload.is_certifying(height, certifier.certified_height, self._clock.round)

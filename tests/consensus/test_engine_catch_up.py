@@ -90,7 +90,7 @@ def test_execution_signatures_of_vertices_that_are_dropped_are_read() -> None:
     assert engine.status().vertices + engine.status().pending == 0
     assert header(1).height == 1
     assert engine.status().executed_height == 0
-    assert len(engine._certifier) == 1
+    assert len(engine._notary.certifier) == 1
 
 
 def test_a_flood_of_vertices_with_unknown_parents_costs_bounded_memory() -> None:
