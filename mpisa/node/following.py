@@ -1,5 +1,6 @@
-"""How an authority that sits its epoch out, or isn't level with the others yet, learns what they say: it asks for new
-rounds again and again. (A node without a seat follows certified blocks instead, see keeping_up.)
+"""How an authority that sits its epoch out, isn't level with the others yet, or serves an epoch after which it has no
+seat, learns what the others say: it asks for new rounds again and again. (A node without any seat follows certified
+blocks instead, see keeping_up.)
 
 Each answer is a range of vertices; the engine judges and orders them as everywhere else. A full answer is followed by
 the next question at once, an answer without news by a pause, after a failure another peer is asked. Where nobody has

@@ -224,8 +224,7 @@ class Node:
         def rests() -> bool:
             target = runtime.standing.target
             is_level = target is not None and runtime.store.height >= target
-            is_led = runtime.keeping_up.is_away or runtime.helm.own is None
-            return is_led or (is_level and runtime.helm.proposes())
+            return runtime.keeping_up.is_away or (is_level and runtime.helm.proposes())
 
         await follow(runtime.network, runtime.links, runtime.helm, runtime.inbox, rests)
 

@@ -123,13 +123,13 @@ class Reactions:
             return
         if self._store.add_certificate(event.height, event.certificate):
             self.certificate_added(event.height)
-        self._certificates.look()
 
     def certificate_added(self, height: int) -> None:
         """A certificate is kept now, whoever made it."""
         self._submissions.certified(self._store.certified_height)
         self._on_certified()
         self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
+        self._certificates.look()
         log.debug("certified", height=height)
 
     def epoch_opened(self, event: EpochOpened) -> None:
