@@ -19,6 +19,7 @@ from mpisa.node.views import TransactionState, TransactionStatus
 from mpisa.primitives.header import header_hash, verify_certificate
 from mpisa.primitives.keys import PrivateKey
 from mpisa.primitives.operations import Operation
+from mpisa.primitives.receipt import ReceiptStatus
 from mpisa.primitives.staking_parameters import StakingParameters
 from mpisa.primitives.validator_operations import LeaveValidator, ValidatorKeys, change_validator, join_validator
 from tests.node.cluster import GENESIS_MS, Cluster, key_of, make_cluster, until, validator_keys
@@ -120,10 +121,15 @@ class Town:
                 verify_certificate(header, bundle.certificate, bundle.validators)
         return height
 
-    def executed(self, number: int) -> list[bytes]:
-        """Every transaction of the chain, in order."""
+    def applied(self, number: int) -> list[bytes]:
+        """The hash of every transaction that took effect, in order."""
         chain = self.cluster.nodes[number].chain
-        return [raw for height in range(1, chain.head().height + 1) for raw in chain.block(height).transactions]
+        return [
+            receipt.tx_hash
+            for height in range(1, chain.head().height + 1)
+            for receipt in chain.block(height).receipts
+            if receipt.status is ReceiptStatus.APPLIED
+        ]
 
     def assert_no_double_signature(self) -> None:
         """All vertices that any stopped node has stored: one a round and author in each epoch."""
