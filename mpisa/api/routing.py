@@ -7,7 +7,6 @@ their own, and raise errors of `mpisa.primitives.errors`, which the middleware t
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -28,8 +27,6 @@ DEFAULT_PAGE: Final = 100
 MAX_JSON_BODY_BYTES: Final = 256 << 10
 MAX_HEIGHT: Final = (1 << 63) - 1
 MAX_STATE_KEY_BYTES: Final = 512
-
-_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
 
 
 @dataclass(slots=True)
@@ -116,9 +113,19 @@ def read_hex(text: str, name: str, *, length: int | None = None, max_length: int
     plain = text.removeprefix("0x")
     expected = f"{2 * length} lower-case hex digits" if length else f"1 to {max_length} bytes in lower-case hex"
     fits = len(plain) == 2 * length if length else len(plain) <= 2 * max_length
-    if not fits or not _HEX.fullmatch(plain):
+    found = _from_hex(plain) if fits else b""
+    if not found:
         raise UsageError(f"{name}: expected {expected}, got {text[:80]!r}")
-    return bytes.fromhex(plain)
+    return found
+
+
+def _from_hex(text: str) -> bytes:
+    """No bytes for what isn't lower-case hex. Python takes spaces and capitals too: those don't come back the same."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        return b""
+    return found if found.hex() == text else b""
 
 
 async def read_json(request: web.Request, kind: type[Any], max_bytes: int = MAX_JSON_BODY_BYTES) -> Any:

@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 
 class SignatureCache:
-    """Remembers signatures found good, under (raw bytes, key), so that each is verified once a node."""
+    """Remembers signatures found good, under (hash, signature, key), so that each is verified once a node."""
 
     def __init__(self, bound: int = MAX_CHECKED_SIGNATURES, stages: Stages | None = None) -> None:
         self._bound = bound
@@ -68,7 +68,7 @@ class SignatureCache:
 
     def check(self, signed: SignedTransaction, key: PublicKey) -> bool:
         """Whether this key signed (ledger.transition.SignatureCheck)."""
-        name = sha256(signed.raw, key.encode())
+        name = sha256(signed.hash, signed.signature, key.encode())
         if name in self._good:
             return True
         sample = self._stages.sample(Stage.SIGNATURES)

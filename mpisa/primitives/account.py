@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from mpisa.primitives import codec
@@ -13,6 +14,7 @@ from mpisa.primitives.keys import KEY_BYTES, KIND_BYTES, MAX_PUBLIC_KEY_BYTES, P
 from mpisa.primitives.record import MAX_U64, read_cid
 
 MAX_ACCOUNT_BYTES: Final = 4_096
+MAX_KEYS_REMEMBERED: Final = 4_096
 MAX_NAME_ENTRY_BYTES: Final = 256
 MAX_HANDLES: Final = 65_535
 
@@ -130,6 +132,7 @@ class OwnerEntry:
         )
 
 
+@lru_cache(MAX_KEYS_REMEMBERED)
 def _stored_key(encoded: bytes) -> PublicKey:
     """A key from the state: what costs, whether it is a point of its curve, was checked when it was put on file."""
     kind = _KIND_OF_BYTE.get(encoded[0]) if encoded else None

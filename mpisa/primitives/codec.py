@@ -3,8 +3,8 @@
 Values are None, booleans, integers of 64 bits, strings, bytes, tuples, and maps whose keys are strings in the order of
 their UTF-8 bytes; every length and integer takes its shortest form. No floats, no extension types: nodes must agree.
 
-Decoding is cheap for hostile input: the bytes are walked once without building anything, so that a length nobody backs
-with bytes allocates nothing; then built, checked level by level (never by recursion) and re-encoded.
+Decoding is cheap for hostile input: all but small bytes are walked once without building anything, so that a length
+nobody backs with bytes allocates nothing; then built, checked level by level (never by recursion) and re-encoded.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,6 +18,8 @@ from mpisa.primitives.errors import Rejection, RejectionReason
 Value: TypeAlias = Union[bool, int, str, bytes, tuple["Value", ...], dict[str, "Value"], None]  # noqa: UP007
 
 DEFAULT_MAX_DEPTH: Final = 16
+SMALL_BYTES: Final = 1 << 10
+"""Up to here bytes are built without being walked first."""
 MIN_INT: Final = -(1 << 63)
 MAX_INT: Final = (1 << 64) - 1
 
@@ -65,22 +67,44 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = DEFAULT_MAX_DEPTH) -
     return value
 
 
+_packers: Final[list[_cmsgpack.Packer]] = []
+"""Packers that nobody uses now: making one costs more than packing most values. A list, since any thread may pack."""
+
+
 def _pack(value: Value) -> bytes:
-    return cast(bytes, _cmsgpack.Packer(use_bin_type=True, buf_size=_PACKER_BUFFER).pack(value))
+    try:
+        packer = _packers.pop()
+    except IndexError:
+        packer = _cmsgpack.Packer(use_bin_type=True, buf_size=_PACKER_BUFFER)
+    packed = cast(bytes, packer.pack(value))
+    _packers.append(packer)
+    return packed
 
 
 def _unpack(data: bytes) -> Value:
+    """Small bytes first without the walk: what a length without bytes behind it claims is bounded by their size."""
+    if len(data) > SMALL_BYTES:
+        return _unpack_walked(data)
+    try:
+        return _build(data)
+    except _DECODE_ERRORS:
+        return _unpack_walked(data)  # for its reason
+
+
+def _build(data: bytes) -> Value:
+    return cast(
+        Value,
+        _cmsgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True, max_ext_len=0, ext_hook=_no_extension),
+    )
+
+
+def _unpack_walked(data: bytes) -> Value:
     try:
         # Unbacked lengths fail here, before `unpackb` would allocate room for what they claim.
         walker = _cmsgpack.Unpacker(max_buffer_size=len(data) + 1, read_size=1, strict_map_key=True)
         walker.feed(data)
         walker.skip()
-        return cast(
-            Value,
-            _cmsgpack.unpackb(
-                data, use_list=False, raw=False, strict_map_key=True, max_ext_len=0, ext_hook=_no_extension
-            ),
-        )
+        return _build(data)
     except msgpack.OutOfData:
         raise Rejection(RejectionReason.MALFORMED, f"truncated: {len(data)} bytes are no whole value") from None
     except msgpack.StackError:
