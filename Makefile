@@ -7,7 +7,7 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate twins mutants check format bench lock clean
+.PHONY: help install demo test simulate twins mutants model check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ twins: $(STAMPS)/dev ## two engines with one key under fresh partition and leade
 
 mutants: $(STAMPS)/dev ## break the rules one by one and see which test notices; writes docs/mutants.md
 	@$(BIN)/python -m tests.mutants
+
+model: $(STAMPS)/dev ## check the models of the commit rule and of the epoch change, every state
+	$(BIN)/python -m pytest -q -s tests/model
 
 check: $(STAMPS)/dev ## lint, format, types, the layers of the house, spelling
 	$(BIN)/ruff check .
