@@ -65,7 +65,8 @@ class Parameters:
     max_missing: int = 1 << 15
     max_held: int = 1_024
     max_held_bytes: int = 32 << 20
-    twin_budget: int = 8
+    twin_budget: int = 2
+    max_twins: int = 1 << 16
     max_unpersisted: int = 256
     # Certifying: heights above the last certified one for which signatures are kept.
     certifier_window: int = 1_024
@@ -118,6 +119,7 @@ _POSITIVE: Final = (
     "max_missing",
     "max_pending",
     "max_held",
+    "max_twins",
     "twin_budget",
     "max_unpersisted",
     "certifier_window",

@@ -2,13 +2,20 @@
 
 A vertex that `verify_vertex` passed enters once all its parents above the GC round have; a reference is checked
 against the vertex once that is held, and taken unread at or below the GC round. Of an equivocator's twins the first
-seen is kept; another is taken only where a vertex needs it that isn't itself written by a known equivocator, and only
-so many an author and round: twins that reference twins would otherwise grow without bound. Who is needed is decided
-by what is missing, so a twin that nobody honest builds on costs one piece of evidence and nothing more.
+seen is kept; another is taken only where a vertex needs it that isn't itself written by a known equivocator. So a twin
+that nobody else builds on costs one piece of evidence and nothing more.
+
+Twins that reference distinct twins would still grow without bound. So each one needed is charged to its introducer: the
+author of the vertex that needs it, or if that is an equivocator, whoever that vertex is charged to. An author may
+introduce so many an author and round, twice as many for each known equivocator. That is enough for whatever an honest
+author built on before it knew better: those it was fooled by showed others something else, so they are known by then.
+One bound for all introducers together would be used up by different twins on different nodes, which could then never
+take each other's vertices.
 """
 
 from collections import deque
 from dataclasses import replace
+from typing import Final
 
 from consensus.dag.committee import Committee
 from consensus.dag.evidence import EvidenceKind, Found, double_vertex, read_subject
@@ -20,15 +27,18 @@ from consensus.parameters import Parameters
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import AuthorityIndex
 
+_MOST_DOUBLINGS: Final = 16
+
 
 class Admission:
     """The gate to the graph. `found` and `faults` gather what the engine reports and then clears."""
 
     __slots__ = (
-        "_budget",
+        "_charges",
         "_committee",
         "_genesis",
         "_graph",
+        "_introduced",
         "_parameters",
         "_seen",
         "equivocators",
@@ -50,7 +60,8 @@ class Admission:
         self._committee = committee
         self._graph = graph
         self._genesis = genesis
-        self._budget = max(parameters.twin_budget, len(committee))
+        self._charges: dict[int, dict[tuple[int, int], int]] = {}
+        self._introduced = 0
         self._seen: dict[int, dict[int, list[Vertex]]] = {}
         self.held = Held(parameters, committee)
         self.pending = Pending(parameters, len(committee), own)
@@ -71,6 +82,7 @@ class Admission:
         """Take in a vertex; what entered the graph through it, in causal order."""
         if vertex.round <= self._graph.pruned_round or self.is_known(vertex.id):
             return []
+        self._read_evidence(vertex)
         if not self._is_admissible(vertex):
             return []
         queue = deque(self._release(vertex))
@@ -109,6 +121,8 @@ class Admission:
             self._forget(vertex)
         for round_number in [number for number in self._seen if number <= through]:
             del self._seen[round_number]
+        for round_number in [number for number in self._charges if number <= through]:
+            self._introduced -= sum(self._charges.pop(round_number).values())
         for vertex in ready:
             self._forget(vertex)
         return self._enter(deque(sorted(ready, key=lambda item: item.ref)), None, now_ms)
@@ -122,7 +136,14 @@ class Admission:
             self.equivocators.add(vertex.author)
             raw = double_vertex(others[0], vertex)
             self.found.append(Found(read_subject(raw, self._parameters), raw))
-        return self.pending.is_missing(vertex.id) and len(others) < self._budget
+        return self.pending.is_missing(vertex.id)
+
+    def _read_evidence(self, vertex: Vertex) -> None:
+        """Whom a vertex convicts, whether or not it can be accepted."""
+        for item in vertex.evidence:
+            subject = read_subject(item, self._parameters)
+            if subject.kind is EvidenceKind.DOUBLE_VERTEX and subject.epoch == vertex.header.epoch:
+                self.equivocators.add(subject.author)
 
     def _is_vouched(self, vertex: Vertex) -> bool:
         """Whether a validity threshold of authors already waits for it."""
@@ -155,10 +176,7 @@ class Admission:
                 continue
             accepted.append(self._graph.add(vertex))
             self._remember(vertex)
-            for item in vertex.evidence:
-                subject = read_subject(item, self._parameters)
-                if subject.kind is EvidenceKind.DOUBLE_VERTEX and subject.epoch == vertex.header.epoch:
-                    self.equivocators.add(subject.author)
+            self._read_evidence(vertex)
             for waiter in self.pending.resolve(vertex.id):
                 self._forget(waiter)
                 queue.append(waiter)
@@ -192,20 +210,28 @@ class Admission:
             self.faults.append((vertex.author, rejection))
 
     def _wait(self, vertex: Vertex, missing: list[VertexRef], sender: AuthorityIndex, now_ms: int) -> None:
-        """Let a vertex wait, unless only an equivocator wants what it needs, or it needs too many twins."""
-        if vertex.author in self.equivocators and not self.pending.is_missing(vertex.id):
+        """Let a vertex wait, unless only an equivocator wants what it needs, or too many twins were introduced."""
+        introducer = self.pending.charged(vertex.id) if vertex.author in self.equivocators else vertex.author
+        if introducer is None:
             return
-        for ref in missing:
-            seen = len(self._seen.get(ref.round, {}).get(ref.author, ()))
-            if (
-                seen
-                and not self.is_known(ref.id)
-                and not self.pending.is_missing(ref.id)
-                and seen + self.pending.missing_at(ref.round, ref.author) >= self._budget
-            ):
-                return
-        if self.pending.add(vertex, missing, sender, now_ms):
+        twins = [ref for ref in missing if self._is_new_twin(ref)]
+        limit = self._parameters.twin_budget << min(len(self.equivocators), _MOST_DOUBLINGS)
+        if any(self._charges.get(ref.round, {}).get((introducer, ref.author), 0) >= limit for ref in twins):
+            return
+        if self._introduced + len(twins) > self._parameters.max_twins:
+            return
+        if self.pending.add(vertex, missing, sender, now_ms, introducer):
             self._remember(vertex)
+            for ref in twins:
+                accounts = self._charges.setdefault(ref.round, {})
+                accounts[introducer, ref.author] = accounts.get((introducer, ref.author), 0) + 1
+                self._introduced += 1
+
+    def _is_new_twin(self, ref: VertexRef) -> bool:
+        """Whether nothing has needed it so far, and another vertex of its author and round is here or needed."""
+        if self.is_known(ref.id) or self.pending.is_missing(ref.id):
+            return False
+        return bool(self._seen.get(ref.round, {}).get(ref.author) or self.pending.missing_at(ref.round, ref.author))
 
     def _remember(self, vertex: Vertex) -> None:
         """Keep what evidence would need of a vertex that was taken."""

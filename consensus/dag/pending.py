@@ -6,8 +6,8 @@ Whoever let a question go unanswered is asked last, until it answers one, and a 
 at once: withholding costs the others a round trip, not a timeout each round.
 Everything is bounded, and every author has its own share of each bound, so that whoever floods or withholds uses up its
 own: vertices, bytes, missing ancestors, requests in flight. (An ancestor counts for the author of the first vertex that
-waits for it.) What doesn't fit is dropped: whoever needs it will bring it, or it is fetched again. What an event costs
-doesn't grow with what waits.
+waits for it, and what an equivocator's vertex needs for whoever introduced that one.) What doesn't fit is dropped:
+whoever needs it will bring it, or it is fetched again. What an event costs doesn't grow with what waits.
 """
 
 import heapq
@@ -42,6 +42,7 @@ class _Missing:
 @dataclass(slots=True)
 class _Waiting:
     vertex: Vertex
+    payer: AuthorityIndex
     missing: dict[bytes, None]
 
 
@@ -110,21 +111,36 @@ class Pending:
         missing = self._missing.get(identifier)
         return [self._waiting[waiter].vertex for waiter in missing.waiters] if missing is not None else []
 
-    def add(self, vertex: Vertex, missing: Sequence[VertexRef], sender: AuthorityIndex, now_ms: int) -> bool:
-        """Let a vertex wait for its missing parents; False where its author has no room left for it."""
+    def charged(self, identifier: bytes) -> AuthorityIndex | None:
+        """Whose share a missing vertex takes, None where nothing waits for it."""
+        missing = self._missing.get(identifier)
+        return None if missing is None else missing.charged
+
+    def add(
+        self,
+        vertex: Vertex,
+        missing: Sequence[VertexRef],
+        sender: AuthorityIndex,
+        now_ms: int,
+        charged: AuthorityIndex | None = None,
+    ) -> bool:
+        """Let a vertex wait for its missing parents; False where whoever it is charged to (its author, unless said
+        otherwise) has no room left for it.
+        """
+        payer = vertex.author if charged is None else charged
         new = [ref for ref in missing if ref.id not in self._missing]
-        if not self._has_room(vertex, len(new)):
+        if not self._has_room(vertex, payer, len(new)):
             return False
         # An ancestor of one that was itself asked for isn't on its way: no use in waiting for it.
         delay = 0 if self.is_missing(vertex.id) else self._parameters.fetch_delay_ms
-        account = self._accounts[vertex.author]
-        self._waiting[vertex.id] = _Waiting(vertex, {ref.id: None for ref in missing})
+        account = self._accounts[payer]
+        self._waiting[vertex.id] = _Waiting(vertex, payer, {ref.id: None for ref in missing})
         self._waiting_by_round.setdefault(vertex.round, {})[vertex.id] = None
         account.vertices += 1
         account.size += _size(vertex)
         account.missing += len(new)
         for ref in new:
-            self._missing[ref.id] = _Missing(ref, vertex.author, [sender], now_ms + delay)
+            self._missing[ref.id] = _Missing(ref, payer, [sender], now_ms + delay)
             self._missing_by_round.setdefault(ref.round, {}).setdefault(ref.author, {})[ref.id] = None
             heapq.heappush(self._queue, (now_ms + delay, ref))
         for ref in missing:
@@ -146,10 +162,10 @@ class Pending:
         if entry.next_ms > soon or entry.next_ms == _IN_TURN:
             self._schedule(entry, soon)
 
-    def _has_room(self, vertex: Vertex, new: int) -> bool:
+    def _has_room(self, vertex: Vertex, payer: AuthorityIndex, new: int) -> bool:
         """One vertex an author always fits, however large."""
         parameters, count = self._parameters, self._committee_size
-        account = self._accounts[vertex.author]
+        account = self._accounts[payer]
         return (
             account.vertices < max(1, parameters.max_pending // count)
             and (not account.size or account.size + _size(vertex) <= parameters.max_pending_bytes // count)
@@ -311,12 +327,12 @@ class Pending:
         self._land(entry)
 
     def _remove(self, vertex: Vertex) -> None:
-        del self._waiting[vertex.id]
+        waiting = self._waiting.pop(vertex.id)
         same_round = self._waiting_by_round[vertex.round]
         del same_round[vertex.id]
         if not same_round:
             del self._waiting_by_round[vertex.round]
-        account = self._accounts[vertex.author]
+        account = self._accounts[waiting.payer]
         account.vertices -= 1
         account.size -= _size(vertex)
 

@@ -1,7 +1,5 @@
 """Which vertices enter the graph: ancestors, false references, twins and their budget, the GC round."""
 
-from collections import deque
-
 from consensus.dag.admission import Admission
 from consensus.dag.graph import Graph
 from consensus.dag.vertex import Vertex, VertexRef
@@ -126,10 +124,25 @@ def test_for_an_equivocator_alone_nothing_is_fetched() -> None:
     assert (len(admission.pending), admission.pending.missing_count) == (0, 0)
 
 
+def fetch_all(admission: Admission, store: dict[bytes, Vertex], now: int) -> int:
+    """Answer every question for as long as answers bring anything; the time then."""
+    progressed = now
+    while now < progressed + 10_000:
+        at = admission.pending.next_due(now)
+        if at is None:
+            break
+        now = at
+        for ref in [ref for _, refs in admission.pending.due(now) for ref in refs]:
+            if ref.id in store:
+                before = len(admission.pending)
+                if admission.receive(store[ref.id], ref.author, now) or len(admission.pending) != before:
+                    progressed = now
+    return now
+
+
 def test_a_fork_bomb_over_the_whole_window_stays_within_the_budget() -> None:
     """Two equivocators of seven whose twins reference each other's distinct twins, and an honest author on top."""
     forge = Forge((1,) * 7)
-    budget = 7
     admission, graph = gate(forge, Parameters(twin_budget=1))
     honest = range(2, 7)
     below: dict[int, list[VertexRef]] = {author: [forge.genesis[author]] for author in range(7)}
@@ -137,7 +150,7 @@ def test_a_fork_bomb_over_the_whole_window_stays_within_the_budget() -> None:
     for number in range(1, 61):
         layer: dict[int, list[VertexRef]] = {}
         for author in range(7):
-            copies = 16 if author < 2 and number > 1 else 1
+            copies = 40 if author < 2 and number > 1 else 1
             for copy in range(copies):
                 spread = (copy + 5) % len(below[0])
                 other = below[1 - author][spread] if author < 2 else below[0][0]
@@ -156,16 +169,85 @@ def test_a_fork_bomb_over_the_whole_window_stays_within_the_budget() -> None:
     ]
     for vertex in top:
         take(admission, vertex)
-    asked: deque[VertexRef] = deque()
-    now = NOW
-    for _ in range(2_000):
-        now += 1_000
-        asked.extend(ref for _, refs in admission.pending.due(now) for ref in refs)
-        if not asked:
-            break
-        while asked:
-            vertex = store[asked.popleft().id]
-            admission.receive(vertex, vertex.author, now)
+    fetch_all(admission, store, NOW)
+    budget = 1 << 2  # two equivocators are known
     per_round = [len(graph.at(number, author)) for number in range(1, 62) for author in (0, 1)]
-    assert 3 <= max(per_round) <= budget
-    assert len(graph) + len(admission.pending) <= 61 * (2 * budget + 5)
+    assert admission.equivocators == {0, 1}
+    assert 3 <= max(per_round) <= 1 + len(honest) * budget < 40
+    assert len(graph) + len(admission.pending) <= 61 * (2 * (1 + len(honest) * budget) + 5)
+
+
+def private_branches(forge: Forge, rounds: int, honest: range, store: dict[bytes, Vertex]) -> dict[int, list[Vertex]]:
+    """For each honest author a chain of equivocator 1 that nobody else is shown, each vertex of it on a chain of
+    equivocator 0 of its own, down to round 1.
+    """
+    for number in range(1, rounds + 1):
+        for author in honest:
+            own = forge.ref(number - 1, author)
+            vertex = forge.vertex(number, author, [own, *(forge.ref(number - 1, o) for o in honest if o != author)])
+            store[vertex.id] = vertex
+
+    def make(number: int, author: int, own: VertexRef, extra: list[VertexRef], mark: bytes) -> Vertex:
+        parents = [own, *(forge.ref(number - 1, other) for other in honest), *extra]
+        vertex = forge.vertex(number, author, parents, payload=mark, keep=False)
+        store[vertex.id] = vertex
+        return vertex
+
+    branches: dict[int, list[Vertex]] = {}
+    for victim in honest:
+        last = forge.genesis[1]
+        for number in range(1, rounds + 1):
+            below = forge.genesis[0]
+            for lower in range(1, number):
+                below = make(lower, 0, below, [], b"%d %d %d" % (victim, number, lower)).ref
+            vertex = make(number, 1, last, [below] if number > 1 else [], b"%d %d" % (victim, number))
+            last = vertex.ref
+            branches.setdefault(victim, []).append(vertex)
+    return branches
+
+
+def test_what_each_honest_author_was_tricked_into_building_on_all_others_take() -> None:
+    """Each of five is shown a branch of its own by the two equivocators before any evidence comes, builds on as much of
+    it as it takes, and tells the others: a bound a round that all share would be full of other twins at each of them.
+    """
+    forge = Forge((1,) * 7)
+    honest, rounds = range(2, 7), 12
+    store: dict[bytes, Vertex] = {}
+    branches = private_branches(forge, rounds, honest, store)
+    views = {author: gate(forge) for author in honest}
+    now = NOW
+    for author, (admission, graph) in views.items():
+        for vertex in sorted((forge.made[n, a] for n in range(1, rounds + 1) for a in honest), key=lambda v: v.ref):
+            take(admission, vertex)
+        for vertex in branches[author]:
+            admission.receive(vertex, vertex.author, now)
+            fetch_all(admission, store, now)
+        assert admission.equivocators == {0}
+        deepest = graph.at(graph.latest_round(1), 1)[0]
+        others = [forge.ref(rounds, other) for other in honest if other != author]
+        built = forge.vertex(rounds + 1, author, [forge.ref(rounds, author), *others, deepest.ref])
+        store[built.id] = built
+    for admission, graph in views.values():
+        for author in honest:
+            admission.receive(forge.made[rounds + 1, author], AuthorityIndex(author), now)
+            now = fetch_all(admission, store, now)
+        assert all(forge.made[rounds + 1, author].id in graph for author in honest)
+        assert admission.equivocators == {0, 1}
+        most = max(len(graph.at(number, author)) for number in range(1, rounds + 1) for author in (0, 1))
+        assert most <= 1 + len(honest) * (Parameters().twin_budget << 2)
+
+
+def test_all_twins_together_are_bounded() -> None:
+    forge = Forge()
+    admission, graph = gate(forge, Parameters(twin_budget=8, max_twins=3))
+    for vertex in forge.layer(1, (0, 2, 3)):
+        take(admission, vertex)
+    made = twins(forge, 1, 1, 6)
+    take(admission, made[0])
+    for position, twin in enumerate(made[1:]):
+        others = [forge.ref(1, other) for other in (0, 3)]
+        builder = forge.vertex(2, 2, [forge.ref(1, 2), twin.ref, *others], payload=bytes([position]), keep=False)
+        admission.pending.add(forge.vertex(3, 3, [forge.ref(1, 3)], keep=False), [builder.ref], A0, NOW)
+        take(admission, builder)
+        take(admission, twin)
+    assert len(graph.at(1, 1)) == 1 + 3

@@ -64,7 +64,7 @@ def check_bounds(world: World) -> None:
         status = node.engine.status()
         committee = node.engine.committee
         count = len(committee)
-        budget = max(parameters.twin_budget, count)
+        budget = 1 + count * (parameters.twin_budget << len(status.evidence))
         holders = [world.nodes[world.holders[item.address]] for item in committee.authorities]
         faulty = sum(holder.strategy.is_byzantine for holder in holders)
         rounds = status.highest_accepted_round - status.gc_round
