@@ -43,17 +43,32 @@ for operating_command in operating.COMMANDS:
 @click.option("--role", type=click.Choice(("follower", "validator")), default="follower", show_default=True)
 @click.option("--genesis", type=click.Path(path_type=Path), help="The network's genesis document.")
 @click.option("--join", metavar="URL", help="Take genesis (unless given) and peer addresses from this running node.")
+@click.option("--trust", metavar="HEIGHT:HASH", help="A header known by other means, which the chain must hold.")
+@click.option("--archive", is_flag=True, help="Keep every chain block; needs peers that do.")
 @click.option("--api-port", type=click.IntRange(0, 65_535), default=0, help="Loopback API.  [default: a free one]")
 @click.option("--peer-port", type=click.IntRange(0, 65_535), default=0, help="HTTPS peer port.  [default: a free one]")
 @click.option("--libp2p-port", type=click.IntRange(0, 65_535), default=0, help="libp2p.  [default: a free one]")
 def init(
-    name: str, role: str, genesis: Path | None, join: str | None, api_port: int, peer_port: int, libp2p_port: int
+    name: str,
+    role: str,
+    genesis: Path | None,
+    join: str | None,
+    trust: str | None,
+    archive: bool,
+    api_port: int,
+    peer_port: int,
+    libp2p_port: int,
 ) -> None:
     """Make a node's home: settings, fresh keys, the network's genesis document. Overwrites nothing."""
-    from mpisa.config import ApiConfig, NodeConfig, PeerConfig, Role
+    from mpisa.config import ApiConfig, HistoryConfig, NodeConfig, PeerConfig, Role, parse_trust
     from mpisa.network.peer_id import peer_id_of
     from mpisa.node.home import init_home
 
+    if trust is not None:
+        try:
+            parse_trust(trust)
+        except ValueError as error:
+            raise UsageError(f"--trust: {error}", hint="mpisa chain head shows both at a node that you trust") from None
     text, peers = _network(genesis, join)
     home = current().home_or_default()
     config = NodeConfig(
@@ -61,6 +76,7 @@ def init(
         role=Role(role),
         api=ApiConfig(port=api_port),
         peer=PeerConfig(port=peer_port, libp2p_port=libp2p_port, peers=peers),
+        history=HistoryConfig(archive=archive, trust=trust),
     )
     made = init_home(home, config, genesis_text=text)
     peer_id = peer_id_of(made.read_key("node").public_key.data)

@@ -1,8 +1,8 @@
 """What the chain store writes for a chain block, for genesis, and for a snapshot to go on from: keys and encodings.
 
 h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height -> receipts | t
-hash -> height, index, final | o height -> outline | d input CID, record key | e epoch -> its record | m cursor, genesis
-and the like. Heights are 8 bytes, big-endian.
+hash -> height, index, final | o height -> outline | d input CID, record key | e epoch -> its record | E epoch -> the
+state entries that show its validators (epoch_proof) | m cursor, genesis and the like. Heights are 8 bytes, big-endian.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STORE_VERSION = b"3"
 
 HEADER, HASH, CERTIFICATE, BODY, RECEIPTS = b"h", b"H", b"c", b"b", b"r"
 TRANSACTION, OUTLINE, DERIVED, META = b"t", b"o", b"d", b"m"
-EPOCH = b"e"
+EPOCH, EPOCH_ENTRIES = b"e", b"E"
 CURSOR, GENESIS, VERSION = META + b"cursor", META + b"genesis", META + b"version"
 COMPLETE = META + b"complete"
 """The height up to which no certificate is missing, as of the last chain block."""
@@ -112,6 +112,17 @@ def genesis_changes(genesis: Header, state: Mapping[bytes, bytes], genesis_hash:
         (EPOCH + number(0), EpochRecord(FIRST_EPOCH, Height(0), b"", read_validators(dict(state))).encode()),
         (GENESIS, genesis_hash),
         (VERSION, STORE_VERSION),
+    ]
+
+
+def closing_changes(header: Header, certificate: Certificate, entries: bytes) -> list[Change]:
+    """What is kept of the closing header of an epoch before a snapshot's: it, and what shows the next validators."""
+    height = number(header.height)
+    return [
+        (HEADER + height, encode_header(header)),
+        (HASH + header_hash(header), height),
+        (CERTIFICATE + height, certificate.encode()),
+        (EPOCH_ENTRIES + number(header.epoch + 1), entries),
     ]
 
 

@@ -20,6 +20,7 @@ from mpisa.node.chain_records import (
     COMPLETE,
     CURSOR,
     EPOCH,
+    EPOCH_ENTRIES,
     GENESIS,
     HASH,
     HEADER,
@@ -50,6 +51,7 @@ from mpisa.primitives.header import (
     header_hash,
 )
 from mpisa.primitives.receipt import Receipt
+from storage.leveldb import remove_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,6 +64,19 @@ if TYPE_CHECKING:
 
 RECENT_EPOCHS = 16
 """Epoch records kept decoded."""
+
+
+REPLACED = ".replaced"
+"""Behind the name of a store that another has taken the place of."""
+
+
+def settle_replacement(place: Path, newer: Path) -> None:
+    """Finishes what a crash interrupted in `ChainStore.replace`; harmless where nothing was."""
+    older = place.with_name(place.name + REPLACED)
+    if older.exists():
+        if not place.exists():
+            newer.rename(place)
+        remove_database(older)
 
 
 class ChainStore:
@@ -297,6 +312,14 @@ class ChainStore:
             return pin.chunk(height, root, from_path, max_bytes)
         return self._state.chunk(height, root, from_path, max_bytes)
 
+    def epoch_entries(self, epoch: int) -> bytes | None:
+        """The state entries that show an epoch's validators; None for the first, and where they aren't known."""
+        return self._db.get(EPOCH_ENTRIES + number(epoch))
+
+    def keep_epoch_entries(self, epoch: int, entries: bytes) -> None:
+        """Keeps them for whoever joins. Not synced: they are made again at the next start, or peers have them."""
+        self._db.write([(EPOCH_ENTRIES + number(epoch), entries)], sync=False)
+
     def pin_state(self, height: int) -> None:
         """Holds the state of a recent height still, so that `state_chunk` serves it for longer (state_pins). Raises
         NotFound as value_at.
@@ -386,6 +409,19 @@ class ChainStore:
         for height in [height for height in list(self._headers) if 0 < height <= through]:
             self._headers.pop(height, None)
             self._hashes.pop(height, None)
+
+    def replace(self, path: Path) -> None:
+        """Goes on with the store that was made whole at `path`, which takes this one's place on the disk.
+
+        The writer's thread calls it. A crash leaves one of both in place, or is put right by `settle_replacement`.
+        """
+        place = self._db.path
+        self.close()
+        place.rename(place.with_name(place.name + REPLACED))
+        path.rename(place)
+        ChainStore.__init__(self, Database(place, "chain store"))
+        self._load(place)
+        settle_replacement(place, path)
 
     def close(self) -> None:
         """Harmless when closed already."""

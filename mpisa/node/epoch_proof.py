@@ -59,30 +59,47 @@ class EpochProof:
 
     def to_value(self) -> codec.Value:
         """As it travels."""
-        entries = tuple((item.key, item.value, item.proof) for item in self.entries)
-        return encode_header(self.header), self.certificate.encode(), entries
+        return encode_header(self.header), self.certificate.encode(), _entries_value(self.entries)
 
     @classmethod
     def from_value(cls, value: codec.Value) -> EpochProof:
         """The inverse of to_value; raises Rejection. Nothing is verified yet."""
         header, certificate, items = codec.expect_tuple(value, "epoch proof", length=3)
-        entries = []
-        for item in codec.expect_tuple(items, "epoch proof.entries", MAX_VALIDATORS + 1):
-            key, data, proof = codec.expect_tuple(item, "epoch proof.entry", length=3)
-            entries.append(
-                Entry(
-                    codec.expect_bytes(key, "epoch proof.key", max_length=MAX_STATE_KEY_BYTES),
-                    codec.expect_bytes(data, "epoch proof.value", max_length=MAX_VALUE_BYTES),
-                    codec.expect_bytes(proof, "epoch proof.proof", max_length=MAX_PROOF_BYTES),
-                )
-            )
         return cls(
             decode_header(codec.expect_bytes(header, "epoch proof.header", length=HEADER_BYTES)),
             Certificate.decode(
                 codec.expect_bytes(certificate, "epoch proof.certificate", max_length=MAX_CERTIFICATE_BYTES)
             ),
-            tuple(entries),
+            _read_entries(items),
         )
+
+
+def write_entries(entries: Sequence[Entry]) -> bytes:
+    """As they are stored."""
+    return codec.encode(_entries_value(entries))
+
+
+def read_entries(raw: bytes) -> tuple[Entry, ...]:
+    """The inverse of write_entries; raises Rejection."""
+    return _read_entries(codec.decode(raw, max_bytes=len(raw)))
+
+
+def _entries_value(entries: Sequence[Entry]) -> codec.Value:
+    return tuple((item.key, item.value, item.proof) for item in entries)
+
+
+def _read_entries(value: codec.Value) -> tuple[Entry, ...]:
+    entries = []
+    for item in codec.expect_tuple(value, "epoch proof.entries", MAX_VALIDATORS + 1):
+        key, data, proof = codec.expect_tuple(item, "epoch proof.entry", length=3)
+        entries.append(
+            Entry(
+                codec.expect_bytes(key, "epoch proof.key", max_length=MAX_STATE_KEY_BYTES),
+                codec.expect_bytes(data, "epoch proof.value", max_length=MAX_VALUE_BYTES),
+                codec.expect_bytes(proof, "epoch proof.proof", max_length=MAX_PROOF_BYTES),
+            )
+        )
+    return tuple(entries)
 
 
 def prove_entries(

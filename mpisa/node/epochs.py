@@ -52,6 +52,10 @@ class Epochs:
         self._identity = identity
         self._loss = loss
 
+    def lose(self, loss: Loss) -> None:
+        """A loss that was noticed while the node runs."""
+        self._loss = loss
+
     @property
     def next_block(self) -> Epoch:
         """The epoch in which the block above the latest executed one will be made."""

@@ -7,6 +7,7 @@
     HOME/keys/former-{consensus,certificate}-N.json      0600: those that were used before
     HOME/keys/operator.json                              0600: the operator's, where a certificate key was it
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
+    HOME/ledger.joining/                                 a ledger on its way from a snapshot
     HOME/consensus.lost                                  when and why a repair lost what this authority had signed
     HOME/peers.json                                      addresses seen before
     HOME/log/node.log                                    rotated
@@ -97,6 +98,11 @@ class Home:
     @property
     def ledger(self) -> Path:
         return self.path / "ledger"
+
+    @property
+    def snapshot(self) -> Path:
+        """A ledger that is being made from a snapshot."""
+        return self.path / "ledger.joining"
 
     @property
     def consensus(self) -> Path:

@@ -17,7 +17,6 @@ import structlog
 
 from consensus.events import ExecutionSignatureReceived, VertexReceived
 from mpisa.node.execution import Diverged
-from mpisa.node.syncing import FAR_BLOCKS
 
 if TYPE_CHECKING:
     from consensus.dag.vertex import ExecutionSignature
@@ -74,15 +73,37 @@ class SignatureShelf:
 class KeepingUp:
     """See the module. Belongs to the loop."""
 
-    def __init__(self, helm: Helm, inbox: Inbox, syncing: Syncing, identity: Seats, height: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        helm: Helm,
+        inbox: Inbox,
+        syncing: Syncing,
+        identity: Seats,
+        height: Callable[[], int],
+        is_blank: Callable[[], bool],
+    ) -> None:
         self._helm = helm
         self._inbox = inbox
         self._syncing = syncing
         self._identity = identity
         self._height = height
+        self._is_blank = is_blank
         self._polled = float("-inf")
         self.is_away = False
         """Whether the helm is held here, so that no engine runs."""
+
+    async def before_ordering(self, target: Callable[[], int | None]) -> None:
+        """An authority that remembers no own vertex of the epoch first hears how far the others are, and takes in what
+        they have: only then is it known whether it ever had a past here. `target` is what they said, None before.
+        """
+
+        def is_known() -> bool:
+            height = target()
+            return not self._is_blank() or (height is not None and self._height() >= height)
+
+        if not is_known():
+            log.info("nothing is remembered of this epoch, looking at what the others have")
+            await self._away(lambda: self._syncing.gather(is_known))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -105,22 +126,24 @@ class KeepingUp:
         if not (is_fresh or self._helm.status().catching_up or now >= self._polled + POLL_S):
             return False
         self._polled = now
-        return await self._syncing.gap() > FAR_BLOCKS
+        return await self._syncing.is_far()
 
     async def _away(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does this while the engine rests."""
         shelf = SignatureShelf()
-        async with self._helm.moved():
-            self.is_away = True
-            draining = asyncio.create_task(self._drain(shelf), name="drain")
-            try:
-                await work()
-            except Diverged:
-                await asyncio.Event().wait()  # halted: what is here is still served, nothing is ordered any more
-            finally:
-                draining.cancel()
-                await asyncio.gather(draining, return_exceptions=True)
-                self.is_away = False
+        self.is_away = True
+        try:
+            async with self._helm.moved():
+                draining = asyncio.create_task(self._drain(shelf), name="drain")
+                try:
+                    await work()
+                except Diverged:
+                    await asyncio.Event().wait()  # halted: what is here is still served, nothing is ordered any more
+                finally:
+                    draining.cancel()
+                    await asyncio.gather(draining, return_exceptions=True)
+        finally:
+            self.is_away = False
         for event in shelf.events_above(self._height()):
             self._inbox.post(event)
 

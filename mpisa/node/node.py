@@ -165,7 +165,7 @@ class Node:
     def _attach(self, runtime: Runtime) -> None:
         runtime.links.attach()
         runtime.certificates.attach()
-        runtime.serving.attach()
+        runtime.providing.attach()
         runtime.standing.attach()
         runtime.forwarding.attach()
         runtime.submissions.relay = lambda: None if runtime.helm.proposes() else runtime.forwarding.forward
@@ -189,6 +189,7 @@ class Node:
             await runtime.retriever.close()
             await runtime.links.stop()
             await runtime.certificates.close()
+            await runtime.providing.close()
             await announcements.close()
 
     async def _run_group(
@@ -197,7 +198,7 @@ class Node:
         await runtime.network.discovery.provide_many([pin.cid for pin in runtime.blobs.pins()])
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(runtime.ordering.run(), name="ordering"),
+                tasks.create_task(self._order(runtime), name="ordering"),
                 tasks.create_task(runtime.standing.run(), name="standing"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
@@ -208,10 +209,11 @@ class Node:
                 running += [
                     tasks.create_task(runtime.certificates.run(), name="certificates"),
                     tasks.create_task(runtime.forwarding.run(), name="forwarding"),
-                    tasks.create_task(runtime.keeping_up.run(), name="keeping up"),
+                    tasks.create_task(runtime.behind.keeping_up.run(), name="keeping up"),
                     tasks.create_task(self._follow(runtime), name="follow"),
-                    tasks.create_task(runtime.pruning.run(), name="pruning"),
+                    tasks.create_task(runtime.behind.pruning.run(), name="pruning"),
                 ]
+                runtime.providing.begin()
                 runtime.submissions.open_intake()
             self._started_ms = self._clock.now_ms()
             started.set_result(None)
@@ -220,11 +222,17 @@ class Node:
             for task in running:
                 task.cancel()
 
+    @staticmethod
+    async def _order(runtime: Runtime) -> None:
+        if not runtime.reactions.is_halted():
+            await runtime.behind.keeping_up.before_ordering(lambda: runtime.standing.target)
+        await runtime.ordering.run()
+
     async def _follow(self, runtime: Runtime) -> None:
         def rests() -> bool:
             target = runtime.standing.target
             is_level = target is not None and runtime.store.height >= target
-            return runtime.keeping_up.is_away or (is_level and runtime.helm.proposes())
+            return runtime.behind.keeping_up.is_away or (is_level and runtime.helm.proposes())
 
         await follow(runtime.network, runtime.links, runtime.helm, runtime.inbox, rests)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from consensus.dag.vertex import Vertex
     from consensus.parameters import Parameters
     from mpisa.network.ports import PeerId
-    from mpisa.primitives.header import ValidatorSet
+    from mpisa.primitives.header import Header, ValidatorSet
 
 SPAN_BLOCKS = 128
 SPANS_AHEAD = 3
@@ -48,11 +48,19 @@ MAX_FAILURES = 8
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Where this node stands: the position behind its last block, and the epoch in which the next one is made."""
+    """Where this node stands: the position behind its last block, and the epoch in which the next one is made.
+
+    In the tail of a snapshot the window is known at its end only.
+    """
 
     position: Position
     committee: Committee
     validators: ValidatorSet
+    is_window_known: bool = True
+
+    def moved(self, position: Position) -> Stand:
+        """Further within the epoch."""
+        return replace(self, position=position)
 
     @property
     def height(self) -> int:
@@ -87,7 +95,16 @@ class _Span:
 class Ranging:
     """See the module. Belongs to the loop."""
 
-    def __init__(self, sources: Sources, parameters: Parameters, *, span_blocks: int = SPAN_BLOCKS) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        parameters: Parameters,
+        *,
+        span_blocks: int = SPAN_BLOCKS,
+        trust: tuple[int, bytes] | None = None,
+    ) -> None:
+        """`trust` is the height and the hash of a header known by other means."""
+        self._trust = trust
         self._sources = sources
         self._parameters = parameters
         self._span_blocks = span_blocks
@@ -124,7 +141,7 @@ class Ranging:
                 if not spans:
                     return
                 span = spans.popleft()
-                batch = await self._take(span, Stand(position, stand.committee, stand.validators))
+                batch = await self._take(span, stand.moved(position))
                 if batch is None:
                     failures += 1
                     again = self._launch(span.first, span.last)
@@ -204,11 +221,15 @@ class Ranging:
     def _check(self, stand: Stand, answer: RangeAnswer) -> _Checked:
         """In the checking thread."""
         *blocks, last = answer.blocks
-        done, after = verify_blocks(stand.position, blocks, stand.validators, self._parameters)
+        done, after = verify_blocks(
+            stand.position, blocks, stand.validators, self._parameters, is_window_known=stand.is_window_known
+        )
         opened = open_block(after, last, stand.validators, self._parameters)
         if opened.certificate is None:
             raise Rejection(RejectionReason.BAD_CERTIFICATE, "range: expected a certificate of its last block")
-        require_window(opened.after)
+        if stand.is_window_known:
+            require_window(opened.after)
+        self._require_trusted([*(block.header for block in done), opened.header])
         vertices = read_vertices(opened, 0, last.vertices, self._parameters)
         is_whole = len(vertices) == len(opened.refs)
         if is_whole:
@@ -216,6 +237,18 @@ class Ranging:
         for block in done:
             check_signatures(block.vertices, stand.committee)
         return _Checked(Batch(done, after)) if is_whole else _Checked(Batch(done, after), opened, vertices)
+
+    def _require_trusted(self, headers: Sequence[Header]) -> None:
+        """That none of these is another header of the height whose header is known."""
+        if self._trust is None:
+            return
+        height, expected = self._trust
+        for header in headers:
+            if header.height == height and header.hash != expected:
+                raise Rejection(
+                    RejectionReason.WRONG_CHAIN,
+                    f"header {height}: expected the trusted {expected.hex()}, got {header.hash.hex()}",
+                )
 
     async def _complete(self, peer: PeerId, checked: _Checked, stand: Stand) -> Batch:
         """Fetches the rest of a large block, a piece at a time."""

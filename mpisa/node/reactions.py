@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mpisa.node.halting import Halts
     from mpisa.node.submission import Submissions
     from mpisa.primitives.errors import DiskFull
+    from mpisa.primitives.header import Header
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,8 @@ class Reactions:
         submissions: Submissions,
         events: EventHub,
         certificates: CertificateKeeper,
-        on_certified: Callable[[], None],
+        on_executed: Callable[[Header], None],
+        on_certified: Callable[[int], None],
         forwarding: Forwarding,
         halts: Halts,
     ) -> None:
@@ -50,6 +52,7 @@ class Reactions:
         self._submissions = submissions
         self._events = events
         self._certificates = certificates
+        self._on_executed = on_executed
         self._on_certified = on_certified
         self._forwarding = forwarding
         self._halts = halts
@@ -105,6 +108,7 @@ class Reactions:
         )
         log.debug("executed", height=height, hash=block_hash, transactions=len(block.transactions))
         self._certificates.executed()
+        self._on_executed(block.header)
 
     def certified(self, event: Certified) -> None:
         """A quorum signed a header."""
@@ -127,7 +131,7 @@ class Reactions:
     def certificate_added(self, height: int) -> None:
         """A certificate is kept now, whoever made it."""
         self._submissions.certified(self._store.certified_height)
-        self._on_certified()
+        self._on_certified(height)
         self._events.publish(EventKind.CERTIFIED, {"height": height, "hash": self._store.hash_at(height).hex()})
         self._certificates.look()
         log.debug("certified", height=height)

@@ -18,10 +18,10 @@ from consensus.events import CertificateReceived
 from consensus.parameters import Parameters
 from mpisa._version import __version__
 from mpisa.network.ports import NetworkConfig, PeerAddress, PeerId
-from mpisa.node.applying import Applying
+from mpisa.node.behind import Behind, Shells, Stores, assemble_behind
 from mpisa.node.blobs import BlobStore, LocalBlocks
 from mpisa.node.certificates import CertificateKeeper
-from mpisa.node.chain_store import ChainStore
+from mpisa.node.chain_store import ChainStore, settle_replacement
 from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.epochs import Epochs
@@ -31,25 +31,20 @@ from mpisa.node.halting import Halts
 from mpisa.node.helm import Helm
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
-from mpisa.node.keeping_up import KeepingUp
 from mpisa.node.key_ring import KeyRing
 from mpisa.node.links import Links
 from mpisa.node.mempool import Mempool, MempoolLimits
 from mpisa.node.ordering import Ordering
 from mpisa.node.providers import Providers
-from mpisa.node.pruning import Pruning
+from mpisa.node.providing import Providing
 from mpisa.node.publishing import MAX_UPLOADS, Publishing
-from mpisa.node.ranging import Ranging
 from mpisa.node.reactions import Reactions
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.retrieval import Counters as RetrievalCounters
 from mpisa.node.retrieval import Environment, Retriever
-from mpisa.node.serving import Serving
-from mpisa.node.sources import Sources
 from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
-from mpisa.node.syncing import Syncing, find_stand
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.identifiers import Height
@@ -60,7 +55,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from consensus.dag.committee import Committee
     from mpisa.config import NodeConfig
     from mpisa.network.ports import BlockSource, Network
     from mpisa.node.clock import Clock
@@ -109,16 +103,11 @@ class Runtime:
     execution: Execution
     reactions: Reactions
     certificates: CertificateKeeper
-    serving: Serving
+    providing: Providing
     standing: Standing
     forwarding: Forwarding
     ordering: Ordering
-    sources: Sources
-    ranging: Ranging
-    applying: Applying
-    syncing: Syncing
-    keeping_up: KeepingUp
-    pruning: Pruning
+    behind: Behind
     providers: Providers
     publishing: Publishing
     retrieval: RetrievalCounters
@@ -189,6 +178,7 @@ def validate_keys(setup: Setup, record: EpochRecord) -> None:
 def open_ledger(setup: Setup) -> ChainStore:
     """Raises what ChainStore.open does."""
     genesis = setup.genesis
+    settle_replacement(setup.home.ledger, setup.home.snapshot)
     return ChainStore.open(setup.home.ledger, genesis_header(genesis), genesis_state(genesis), genesis.hash)
 
 
@@ -256,8 +246,10 @@ async def assemble(
     links = Links(network, parameters, vertices, inbox, verifier, lambda peer: address_of(setup, peer), stages)
     forwarding = Forwarding(network, helm, links, submissions.accept, pool)
     certificates = CertificateKeeper(network, store, lambda *added: _certificate_added(reactions, inbox, *added))
-    serving = Serving(network, store, vertices, parameters, _threads(stack, 1, "reader"))
-    reactions = Reactions(store, submissions, events, certificates, serving.certified, forwarding, halts)
+    providing = Providing(network, store, vertices, setup.config.history, parameters, _threads(stack, 1, "reader"))
+    reactions = Reactions(
+        store, submissions, events, certificates, providing.executed, providing.certified, forwarding, halts
+    )
     standing = Standing(
         network,
         helm.committee,
@@ -280,20 +272,17 @@ async def assemble(
         parameters.max_payload_bytes,
         stages,
     )
-    sources = Sources(network, _threads(stack, 1, "checker"))
-    ranging = Ranging(sources, parameters)
-    applying = Applying(store, vertices, execution, writer, reactions, setup.home.path)
-    syncing = Syncing(
-        sources,
-        ranging,
-        applying,
-        store,
-        lambda: find_stand(store, vertices, parameters, epochs.start_of(epochs.next_block)),
-        ordering.durably,
-        lambda: _authorities(epochs),
+    behind = assemble_behind(
+        setup.home,
+        setup.config.history,
+        genesis,
+        setup.ring,
+        Stores(store, vertices, epochs, execution, writer),
+        Shells(network, helm, inbox, ordering.durably, reactions, clock),
+        parameters,
+        providing,
+        _threads(stack, 1, "checker"),
     )
-    keeping_up = KeepingUp(helm, inbox, syncing, setup.ring, lambda: store.height)
-    pruning = Pruning(setup.config.history, store, vertices, parameters, writer, lambda: store.height)
     for epoch, jurisdiction in helm.succession.jurisdictions.items():
         named = [PeerId(item.peer_id) for item in epochs.record(epoch).validators]
         seat = setup.ring.seat_in(jurisdiction.committee)
@@ -321,16 +310,11 @@ async def assemble(
         execution,
         reactions,
         certificates,
-        serving,
+        providing,
         standing,
         forwarding,
         ordering,
-        sources,
-        ranging,
-        applying,
-        syncing,
-        keeping_up,
-        pruning,
+        behind,
         providers,
         publishing,
         counters,
@@ -339,12 +323,6 @@ async def assemble(
         chain,
         stages,
     )
-
-
-def _authorities(epochs: Epochs) -> tuple[Committee, dict[PeerId, int]]:
-    """The committee of the next block, and its peers."""
-    record = epochs.record(epochs.next_block)
-    return record.committee, {PeerId(item.peer_id): index for index, item in enumerate(record.validators)}
 
 
 def _report_damage(error: Exception) -> None:

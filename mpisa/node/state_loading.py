@@ -32,7 +32,7 @@ from mpisa.primitives.merkle_range import verify_range
 from storage.leveldb import remove_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mpisa.node.database import Change
@@ -49,9 +49,14 @@ _DONE = b"\xff" * 33
 class StateLoading:
     """The state of one root on its way into a directory. Raises StoreDamaged, StoreBusy, DiskFull."""
 
-    def __init__(self, path: Path, root: bytes) -> None:
-        """Goes on with what the directory holds of this very root; anything else in it is thrown away."""
+    def __init__(
+        self, path: Path, root: bytes, index: Callable[[bytes, bytes], Iterable[Change]] = lambda _key, _value: ()
+    ) -> None:
+        """Goes on with what the directory holds of this very root; anything else in it is thrown away. `index` gives
+        what the store keeps beside each key and value.
+        """
         self._root = root
+        self._index = index
         self._database = Database(path, "state to load")
         if self._database.get(_ROOT) != root:
             self._database.close()
@@ -59,6 +64,17 @@ class StateLoading:
             self._database = Database(path, "state to load")
             self._database.write([(_ROOT, root), (_NEXT, FIRST_PATH)], sync=True)
         self._next = self._database.get(_NEXT) or FIRST_PATH
+
+    @staticmethod
+    def root_at(path: Path) -> bytes | None:
+        """The root of the state that a directory holds a part of; None for none."""
+        if not path.exists():
+            return None
+        database = Database(path, "state to load")
+        try:
+            return database.get(_ROOT)
+        finally:
+            database.close()
 
     @property
     def next_path(self) -> bytes | None:
@@ -75,6 +91,7 @@ class StateLoading:
         following = chunk.next_path or _DONE
         batch: list[Change] = [(ENTRY + key_path(key), pack_entry(key, value)) for key, value in chunk.entries]
         batch += [(KEY + key, b"") for key, _ in chunk.entries]
+        batch += [change for key, value in chunk.entries for change in self._index(key, value)]
         batch.append((_NEXT, following))
         self._database.write(batch, sync=False)
         self._next = following

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mpisa._version import __version__
 from mpisa.network.ports import PeerId
+from mpisa.node.syncing import Phase
 from mpisa.node.views import NodeStatus, PeerView
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ def reasons_not_ready(runtime: Runtime) -> list[str]:
             reasons.append("connected to no authority")
     elif not committee.is_quorum(stake):
         reasons.append(f"linked to authorities with {stake} of {committee.total} stake, a quorum is needed")
-    progress = runtime.syncing.progress.describe()
+    progress = _progress(runtime)
     status = runtime.helm.status()
     if progress is not None:
         reasons.append(f"catching up by {progress}")
-    elif runtime.keeping_up.is_away:
-        pass  # no engine runs: what it knew last says nothing
+    elif runtime.behind.keeping_up.is_away:
+        if own is not None:  # else it follows for good
+            reasons.append("catching up by certified blocks")
     elif status.catching_up or status.highest_known_round > status.highest_accepted_round + BEHIND_ROUNDS:
         reasons.append(f"catching up: at round {status.highest_accepted_round} of {status.highest_known_round}")
     target = runtime.standing.target
@@ -90,8 +92,8 @@ def status_of(
         certified_height=runtime.store.certified_height,
         mempool=len(runtime.pool),
         mempool_bytes=runtime.pool.size,
-        caught_up=not engine.catching_up and runtime.syncing.progress.describe() is None,
-        syncing=runtime.syncing.progress.describe(),
+        caught_up=not engine.catching_up and _progress(runtime) is None,
+        syncing=_progress(runtime),
         kept_from=runtime.store.lowest_height,
         halted=runtime.reactions.halt_reason or engine.halted,
         sitting_out=engine.sitting_out,
@@ -103,10 +105,18 @@ def status_of(
     )
 
 
+def _progress(runtime: Runtime) -> str | None:
+    """How far catching up has come, in words; None while there is nothing to catch up with."""
+    progress, joining = runtime.behind.syncing.progress, runtime.behind.joining
+    if progress.phase is Phase.SNAPSHOT:
+        return f"snapshot of height {joining.height}: {joining.done:.0%} of the state is here"
+    return progress.describe()
+
+
 def _where(runtime: Runtime) -> tuple[int, int]:
     """Round and commit index: the engine's, or those of the blocks applied while it rests."""
-    stand = runtime.syncing.stand
-    if not runtime.keeping_up.is_away or stand is None:
+    stand = runtime.behind.syncing.stand
+    if not runtime.behind.keeping_up.is_away or stand is None:
         engine = runtime.helm.status()
         return engine.highest_accepted_round, engine.last_commit_index
     checkpoint = stand.position.checkpoint
@@ -156,11 +166,11 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "vertices_received": runtime.links.vertices_received,
         "frames_rejected": runtime.links.frames_rejected,
         "frames_of_other_epochs": runtime.links.frames_of_other_epochs,
-        "syncs": runtime.syncing.progress.syncs,
-        "sync_blocks_applied": runtime.applying.blocks_applied,
-        "sync_commits_applied": runtime.applying.commits_applied,
-        "sync_liars_dropped": runtime.sources.liars_dropped,
-        "blocks_pruned": runtime.pruning.blocks_pruned,
+        "syncs": runtime.behind.syncing.progress.syncs,
+        "sync_blocks_applied": runtime.behind.applying.blocks_applied,
+        "sync_commits_applied": runtime.behind.applying.commits_applied,
+        "sync_liars_dropped": runtime.behind.sources.liars_dropped,
+        "blocks_pruned": runtime.behind.pruning.blocks_pruned,
     }
     counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
     lag = counters.pop("network_reprovide_lag_seconds", 0)
@@ -174,8 +184,8 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "round": float(round_number),
         "commit_index": float(commit_index),
         "kept_from_height": float(runtime.store.lowest_height),
-        "sync_in_flight": float(runtime.ranging.in_flight),
-        "sync_target_height": float(runtime.syncing.progress.target),
+        "sync_in_flight": float(runtime.behind.ranging.in_flight),
+        "sync_target_height": float(runtime.behind.syncing.progress.target),
         "ordered_height": float(runtime.store.height),
         "certified_height": float(runtime.store.certified_height),
         "certification_lag_blocks": float(runtime.submissions.lag()),

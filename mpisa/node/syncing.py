@@ -11,7 +11,7 @@ its work nor hide that it is behind. The next blocks are fetched and checked whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from consensus.dag.committee import Committee
     from consensus.dag.vertex import VertexRef
     from consensus.order.epoch import EpochStart
+    from consensus.order.ranges import CertifiedBlock
     from consensus.parameters import Parameters
     from mpisa.network.ports import PeerId
     from mpisa.node.applying import Applying
@@ -78,7 +79,7 @@ class Progress:
         """For people; None while level."""
         if self.phase is Phase.LEVEL:
             return None
-        return f"{self.phase.value}: at height {self.height} of {self.target}"
+        return f"certified blocks: at height {self.height} of {self.target}"
 
 
 def find_stand(store: ChainStore, vertices: ConsensusStore, parameters: Parameters, start: EpochStart) -> Stand:
@@ -115,8 +116,12 @@ class Syncing:
         find: Callable[[], Stand],
         durably: Durably,
         authorities: Callable[[], tuple[Committee, Mapping[PeerId, int]]],
+        join: Callable[[], Awaitable[bool]] | None = None,
+        look_through: Callable[[Sequence[CertifiedBlock]], None] = lambda _blocks: None,
     ) -> None:
-        """`find` reads the stand from the stores; `authorities` names the present committee and its peers."""
+        """`find` reads the stand from the stores; `authorities` names the present committee and its peers; `join`
+        replaces the ledger by a snapshot (an archive has none), `look_through` sees blocks before they are kept.
+        """
         self._sources = sources
         self._ranging = ranging
         self._applying = applying
@@ -124,7 +129,10 @@ class Syncing:
         self._find = find
         self._durably = durably
         self._authorities = authorities
+        self._join = join
+        self._look_through = look_through
         self._stand: Stand | None = None
+        self._missed = -1
         self.progress = Progress()
 
     @property
@@ -145,6 +153,24 @@ class Syncing:
         claims = {known[peer]: bounds.certified for peer, bounds in self._sources.claims.items() if peer in known}
         return max(0, height_to_reach(committee, claims) - self._store.height)
 
+    async def is_far(self) -> bool:
+        """Whether the engine can't be left to it: many blocks are missing, or peers forgot what comes next."""
+        gap = await self.gap()
+        return gap > FAR_BLOCKS or (gap > LEVEL_BLOCKS and self._is_out_of_reach(self._store.height + 1))
+
+    async def gather(self, is_enough: Callable[[], bool]) -> None:
+        """Takes in whatever certified blocks any peer has, until it is enough. Raises Diverged."""
+        self._stand = None
+        while not is_enough():
+            await self._ranging.poll()
+            stand = await self._standing()
+            highest = self._sources.highest()
+            self.progress.phase = Phase.RANGES if highest > stand.height else Phase.LEVEL
+            self.progress.target = highest
+            if highest <= stand.height or not await self._advance(stand, highest):
+                await asyncio.sleep(PAUSE_S)
+        self.progress.phase = Phase.LEVEL
+
     async def catch_up(self) -> None:
         """Returns when the gap is small. Raises Diverged."""
         self._stand = None
@@ -154,8 +180,8 @@ class Syncing:
             while (gap := await self.gap()) > LEVEL_BLOCKS:
                 stand = await self._standing()
                 self.progress.target = stand.height + gap
-                log.info("far behind, pulling certified blocks", height=stand.height, target=self.progress.target)
-                if not await self._pull(stand, stand.height + gap):
+                log.info("far behind", height=stand.height, target=self.progress.target)
+                if not await self._advance(stand, self.progress.target):
                     await asyncio.sleep(PAUSE_S)
         finally:
             self.progress.phase = Phase.LEVEL
@@ -171,12 +197,11 @@ class Syncing:
             if stand.position.checkpoint.epoch != epoch:
                 return
             usable = self._sources.usable()
-            if self._sources.highest() > stand.height + 1:
-                self.progress.target = self._sources.highest()
-                self.progress.phase = Phase.RANGES
-                is_moved = await self._pull(stand, self._sources.highest())
-                self.progress.phase = Phase.LEVEL
-                if not is_moved:
+            highest = self._sources.highest()
+            self.progress.phase = Phase.RANGES if highest > stand.height + 1 else Phase.LEVEL
+            if self.progress.phase is Phase.RANGES:
+                self.progress.target = highest
+                if not await self._advance(stand, highest):
                     await self._ranging.poll()
                     await asyncio.sleep(PAUSE_S)
                 continue
@@ -188,6 +213,26 @@ class Syncing:
             near = None if batch is None else peer
             if batch is not None:
                 await self._apply(batch)
+
+    async def _advance(self, stand: Stand, last: int) -> bool:
+        """By blocks, or by a snapshot where nobody keeps the next block any more; whether it went further."""
+        if not self._is_out_of_reach(stand.height + 1):
+            return await self._pull(stand, last)
+        if self._join is None:
+            if self._missed != stand.height:
+                log.error("no peer keeps the next block, and an archive leaves none out", height=stand.height + 1)
+            self._missed = stand.height
+            return False
+        self.progress.phase = Phase.SNAPSHOT
+        is_joined = await self._durably(self._join)
+        self.progress.phase = Phase.RANGES
+        self._stand = None
+        await self._standing()
+        return bool(is_joined)
+
+    def _is_out_of_reach(self, height: int) -> bool:
+        """Whether peers have later blocks, but none of them this one."""
+        return not self._sources.able(height, height) and self._sources.highest() > height
 
     async def _pull(self, stand: Stand, last: int) -> bool:
         """Applies blocks up to this height, as far as peers deliver and the epoch goes; whether there were any."""
@@ -216,6 +261,7 @@ class Syncing:
     async def _apply(self, batch: Batch) -> None:
         stand = self._stand
         assert stand is not None, "blocks are applied behind a known stand"
+        self._look_through(batch.blocks)
         await self._durably(lambda: self._applying.keep(batch.blocks))
         await self._durably(lambda: self._applying.execute(batch.blocks))
         self.progress.height = batch.after.header.height
@@ -223,4 +269,4 @@ class Syncing:
             self._stand = None
             await self._standing()
         else:
-            self._stand = Stand(batch.after, stand.committee, stand.validators)
+            self._stand = stand.moved(batch.after)

@@ -9,8 +9,11 @@ import pytest
 
 from consensus.dag.vertex import ExecutionSignature
 from consensus.events import ExecutionSignatureReceived
-from mpisa.node import keeping_up
+from mpisa.network.ports import PeerId
+from mpisa.node import syncing
 from mpisa.node.keeping_up import MAX_SIGNATURES, SignatureShelf
+from mpisa.node.links import RANGE
+from mpisa.primitives.errors import NotFound
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
 from tests.node.cluster import Cluster, add_follower, key_of, running, until
 
@@ -20,7 +23,17 @@ ALICE = key_of("account 0")
 @pytest.fixture
 def soon_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few blocks count as far behind."""
-    monkeypatch.setattr(keeping_up, "FAR_BLOCKS", 10)
+    monkeypatch.setattr(syncing, "FAR_BLOCKS", 10)
+
+
+def forget_vertices(cluster: Cluster) -> None:
+    """The nodes hand out no ranges of vertices any more: what is left is certified blocks."""
+
+    async def none(peer: PeerId, body: bytes) -> bytes:
+        raise NotFound("no vertices are kept here")
+
+    for node in cluster.nodes.values():
+        node.network.authorities.set_request_handler(RANGE, none)
 
 
 async def grow(cluster: Cluster, count: int, first: int = 0) -> int:
@@ -38,6 +51,7 @@ async def test_a_node_far_behind_comes_back_by_certified_blocks_and_proposes_aga
         await grow(cluster, 2)
         await cluster.stop(3)
         height = await grow(cluster, 24, first=2)
+        forget_vertices(cluster)
         await cluster.start(3)
         await until(lambda: cluster.nodes[3].metrics()["sync_blocks_applied_total"] >= 10, "blocks applied")
         await cluster.ready(3)
@@ -60,6 +74,7 @@ async def test_a_cut_off_node_comes_back_without_a_restart(tmp_path: Path, soon_
             cluster.hub.cut(away.peer_id, other)  # type: ignore[arg-type]
         height = await grow(cluster, 24, first=2)
         assert away.chain.head().height < height - 10
+        forget_vertices(cluster)
         for other in others:
             cluster.hub.heal(away.peer_id, other)  # type: ignore[arg-type]
         await until(lambda: away.metrics()["sync_blocks_applied_total"] >= 10, "blocks applied")

@@ -78,7 +78,7 @@ async def test_who_asks_for_pruned_blocks_hears_from_where_on_they_are_kept(tmp_
         async with syncer(cluster) as one:
             await one.syncing.catch_up()
         node = cluster.nodes[1]
-        store, pruning = node._running.store, node._running.pruning
+        store, pruning = node._running.store, node._running.behind.pruning
         pruning._history = HistoryConfig(blocks=12)
         await pruning.prune()
         async with syncer(cluster, "late") as late:

@@ -1,0 +1,330 @@
+"""Joining from a snapshot: to the present without the blocks before it (docs/protocol.md, section 18).
+
+Peers' words are checked in this order, each by what was checked before: from the set that this node knows (genesis', or
+its ledger's) one closing header an epoch leads to the present set; that set has certified the header that a snapshot is
+of; the header's state root binds every chunk of the state; a few certified blocks end in its window root, and give its
+cursor. The state fills a directory of its own, chunk by chunk, and what was verified stays there over any break. Only
+when all is whole does it take the ledger's place. A peer whose bytes fail a check is dropped, another is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from consensus.order.ranges import Position, require_window, start_of_tail
+from mpisa.node.chain_records import closing_changes, derived_prefix, genesis_changes, snapshot_changes
+from mpisa.node.epoch_proof import EpochProof, verify_epoch_proof, write_entries
+from mpisa.node.ranging import Ranging, Stand
+from mpisa.node.snapshots import (
+    EPOCHS,
+    HEADER,
+    SNAPSHOTS,
+    STATE,
+    Offer,
+    decode_chunk,
+    decode_epochs,
+    decode_offers,
+    encode_state_request,
+)
+from mpisa.node.sources import Sources
+from mpisa.node.state_loading import StateLoading
+from mpisa.primitives import codec
+from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason
+from mpisa.primitives.genesis_state import genesis_header, genesis_state
+from mpisa.primitives.header import Header, decode_header, verify_certificate
+from mpisa.primitives.record import StoredRecord
+from mpisa.primitives.state_keys import RECORD_SPACE
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from consensus.order.ranges import CertifiedBlock
+    from mpisa.network.ports import PeerId
+    from mpisa.node.applying import Applying
+    from mpisa.node.chain_store import ChainStore
+    from mpisa.node.database import Change
+    from mpisa.node.epoch_record import EpochRecord
+    from mpisa.primitives.genesis import Genesis
+
+PATH_SPACE = 1 << 256
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Chart:
+    """The epochs as far as they are known: records, and the proofs that led to them."""
+
+    records: dict[int, EpochRecord]
+    proofs: dict[int, EpochProof] = field(default_factory=dict)
+
+    @property
+    def latest(self) -> EpochRecord:
+        return self.records[max(self.records)]
+
+    def verify(self, offer: Offer) -> None:
+        """That the sets known here have certified both headers of an offer. Raises Rejection."""
+        header = offer.header
+        record = self.records.get(header.epoch)
+        if record is None or header.closes_epoch or not offer.base.height < header.height:
+            raise Rejection(
+                RejectionReason.BAD_HEADER,
+                f"offer: expected a header of an epoch up to {self.latest.epoch} above its base, "
+                f"got height {header.height} of epoch {header.epoch} above {offer.base.height}",
+            )
+        if header.height <= record.base:
+            raise Rejection(RejectionReason.BAD_HEADER, f"offer: epoch {header.epoch} begins above {record.base}")
+        verify_certificate(header, offer.certificate, record.validator_set)
+        if offer.base_certificate is not None:
+            verify_certificate(offer.base, offer.base_certificate, record.validator_set)
+        elif offer.base.height != record.base:
+            raise Rejection(RejectionReason.BAD_CERTIFICATE, f"offer: nobody certified header {offer.base.height}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A verified offer, and who made it."""
+
+    offer: Offer
+    peers: tuple[PeerId, ...]
+
+
+class Joining:
+    """See the module. One task calls `join`."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        ranging: Ranging,
+        applying: Applying,
+        store: ChainStore,
+        genesis: Genesis,
+        place: Path,
+        writer: Executor,
+        trust: tuple[int, bytes] | None,
+    ) -> None:
+        """`place` is the directory in which the new ledger is made."""
+        self._sources = sources
+        self._ranging = ranging
+        self._applying = applying
+        self._store = store
+        self._genesis = genesis
+        self._genesis_header = genesis_header(genesis)
+        self._place = place
+        self._writer = writer
+        self._trust = trust
+        self.done = 0.0
+        """The part of the state that is here."""
+
+        self.height = 0
+        """Of the snapshot that is being loaded."""
+
+    async def join(self) -> bool:
+        """Replaces the ledger by a snapshot above it; False when no peer has one that could be loaded whole."""
+        chart = await self._follow_epochs()
+        if not await self._is_trusted(chart):
+            return False
+        for candidate in await self._candidates(chart):
+            offer = candidate.offer
+            self.height, self.done = offer.header.height, 0.0
+            log.info("joining from a snapshot", height=self.height, peers=len(candidate.peers))
+            loading = await self._in_writer(
+                partial(StateLoading, self._place, offer.header.state_root, _lineage_changes)
+            )
+            try:
+                if not await self._load(loading, candidate):
+                    continue
+                tail = await self._tail(offer, chart)
+                if tail is None:
+                    continue
+                changes = self._changes(offer, chart, tail[-1].commit.cursor)
+                await self._in_writer(partial(loading.finish, changes))
+            finally:
+                await self._in_writer(loading.close)
+            await self._in_writer(partial(self._store.replace, self._place))
+            log.info("joined from a snapshot", height=self.height)
+            return True
+        return False
+
+    async def _in_writer(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    async def _follow_epochs(self) -> Chart:
+        """From the epochs known here to the latest that any peer can prove."""
+        chart = self._known()
+        for peer in self._sources.usable():
+            while True:
+                proofs = await self._ask_epochs(peer, chart.latest.epoch)
+                if not await self._take_proofs(peer, chart, proofs):
+                    break
+        return chart
+
+    def _known(self) -> Chart:
+        head = self._store.header(self._store.height)
+        last = head.epoch + 1 if head.closes_epoch else head.epoch
+        return Chart({epoch: self._store.epoch(epoch) for epoch in range(last + 1)})
+
+    async def _ask_epochs(self, peer: PeerId, epoch: int) -> tuple[EpochProof, ...]:
+        try:
+            raw = await self._sources.ask(peer, EPOCHS, codec.encode(epoch))
+        except MpisaError as error:
+            log.info("no epochs", peer=peer, error=str(error))
+            return ()
+        try:
+            return await self._sources.check(partial(decode_epochs, raw))
+        except Rejection as rejection:
+            self._sources.drop(peer, "epochs", rejection)
+            return ()
+
+    async def _take_proofs(self, peer: PeerId, chart: Chart, proofs: tuple[EpochProof, ...]) -> bool:
+        """Whether they led further."""
+        for proof in proofs:
+            try:
+                record = await self._sources.check(partial(verify_epoch_proof, proof, chart.latest.validator_set))
+                if record.epoch != chart.latest.epoch + 1 or record.base <= chart.latest.base:
+                    raise Rejection(
+                        RejectionReason.WRONG_EPOCH,
+                        f"epoch proof: expected epoch {chart.latest.epoch + 1} above height {chart.latest.base}, "
+                        f"got {record.epoch} at {record.base}",
+                    )
+            except Rejection as rejection:
+                self._sources.drop(peer, "epochs", rejection)
+                return False
+            chart.records[record.epoch] = record
+            chart.proofs[record.epoch] = proof
+        return bool(proofs)
+
+    async def _is_trusted(self, chart: Chart) -> bool:
+        """Whether the header known by other means belongs to the chain that the epochs lead along."""
+        if self._trust is None:
+            return True
+        height, expected = self._trust
+        for peer in self._sources.usable():
+            try:
+                header = decode_header(await self._sources.ask(peer, HEADER, codec.encode(height)))
+            except MpisaError as error:
+                log.info("the trusted header isn't there", peer=peer, error=str(error))
+                continue
+            record = chart.records.get(header.epoch)
+            if header.hash == expected and record is not None and header.validators_hash == record.validator_set.hash:
+                return True
+            log.warning("a peer has another header at the trusted height", peer=peer, height=height)
+        return False
+
+    async def _candidates(self, chart: Chart) -> list[_Candidate]:
+        """Snapshots above our own height: the one already begun first, then the highest."""
+        offers: dict[bytes, tuple[Offer, list[PeerId]]] = {}
+        for peer in self._sources.usable():
+            for offer in await self._ask_offers(peer, chart):
+                if offer.header.height > self._store.height:
+                    offers.setdefault(offer.header.hash, (offer, []))[1].append(peer)
+        found = [_Candidate(offer, tuple(peers)) for offer, peers in offers.values()]
+        begun = await self._in_writer(partial(StateLoading.root_at, self._place))
+        found.sort(key=lambda item: (item.offer.header.state_root == begun, item.offer.header.height), reverse=True)
+        return found
+
+    async def _ask_offers(self, peer: PeerId, chart: Chart) -> list[Offer]:
+        try:
+            raw = await self._sources.ask(peer, SNAPSHOTS, b"")
+        except MpisaError as error:
+            log.info("no snapshots", peer=peer, error=str(error))
+            return []
+        try:
+            offers = decode_offers(raw)
+            for offer in offers:
+                await self._sources.check(partial(chart.verify, offer))
+                self._require_base(chart, offer)
+        except Rejection as rejection:
+            self._sources.drop(peer, "snapshots", rejection)
+            return []
+        return list(offers)
+
+    def _require_base(self, chart: Chart, offer: Offer) -> None:
+        """A base without a certificate is the header that its epoch began behind."""
+        if offer.base_certificate is None:
+            epoch = offer.header.epoch
+            known = self._genesis_header if epoch == 0 else self._closing(chart, epoch)
+            if offer.base != known:
+                raise Rejection(RejectionReason.BAD_HEADER, f"offer: another header {offer.base.height} than is known")
+
+    def _closing(self, chart: Chart, epoch: int) -> Header:
+        proof = chart.proofs.get(epoch)
+        return self._store.header(chart.records[epoch].base) if proof is None else proof.header
+
+    async def _load(self, loading: StateLoading, candidate: _Candidate) -> bool:
+        """Whether the whole state is there."""
+        while (first := loading.next_path) is not None:
+            self.done = int.from_bytes(first, "big") / PATH_SPACE
+            usable = self._sources.usable()
+            peers = [peer for peer in candidate.peers if peer in usable]
+            if not peers:
+                return False
+            peer = self._sources.next_of(peers)
+            what = f"state from {first.hex()[:8]}"
+            try:
+                raw = await self._sources.ask(peer, STATE, encode_state_request(candidate.offer.header.height, first))
+            except MpisaError as error:
+                self._sources.rest(peer, what, error)
+                continue
+            try:
+                chunk = await self._sources.check(partial(decode_chunk, raw))
+                await self._in_writer(partial(loading.add, chunk))
+            except Rejection as rejection:
+                self._sources.drop(peer, what, rejection)
+        self.done = 1.0
+        return True
+
+    async def _tail(self, offer: Offer, chart: Chart) -> list[CertifiedBlock] | None:
+        """The blocks from the base to the snapshot's header, their vertices kept; None when they don't come."""
+        record = chart.records[offer.header.epoch]
+        start = start_of_tail(offer.base)
+        stand = Stand(start, record.committee, record.validator_set, is_window_known=False)
+        blocks: list[CertifiedBlock] = []
+        position: Position = start
+        await self._ranging.poll()
+        async for batch in self._ranging.batches(stand, offer.header.height):
+            await self._applying.keep(batch.blocks)
+            blocks += [replace(block, vertices=(), raws=()) for block in batch.blocks]
+            position = batch.after
+        if position.header != offer.header:
+            return None
+        try:
+            require_window(position)
+        except Rejection as rejection:
+            log.warning("a snapshot's blocks don't lead to its window", error=str(rejection))
+            return None
+        return blocks
+
+    def _changes(self, offer: Offer, chart: Chart, cursor: bytes) -> list[Change]:
+        genesis = self._genesis
+        changes = genesis_changes(self._genesis_header, genesis_state(genesis), genesis.hash)
+        for epoch in sorted(chart.records)[1:]:
+            if epoch > offer.header.epoch:
+                break
+            proof = chart.proofs.get(epoch)
+            if proof is not None:
+                changes += closing_changes(proof.header, proof.certificate, write_entries(proof.entries))
+                continue
+            header = self._closing(chart, epoch)
+            certificate, entries = self._store.certificate(header.height), self._store.epoch_entries(epoch)
+            if certificate is not None and entries is not None:
+                changes += closing_changes(header, certificate, entries)
+        records = [chart.records[epoch] for epoch in sorted(chart.records)[1:] if epoch <= offer.header.epoch]
+        return changes + snapshot_changes(offer.header, offer.certificate, cursor, records)
+
+
+def _lineage_changes(key: bytes, value: bytes) -> Iterable[Change]:
+    """The index of what was made from what, as execution writes it."""
+    if not key.startswith(RECORD_SPACE):
+        return ()
+    record = StoredRecord.decode(value).record
+    return [(derived_prefix(item.cid.to_bytes()) + key, b"") for item in record.inputs if item.cid is not None]
