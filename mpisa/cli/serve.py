@@ -21,6 +21,9 @@ from mpisa.network import libp2p_host
 from mpisa.node.node import Node
 from mpisa.primitives.errors import MpisaError, StoreDamaged
 
+SWITCH_S = 0.001
+"""How long a thread may keep the interpreter while another wants it."""
+
 GC_YOUNG_OBJECTS, GC_YOUNG_RUNS, GC_MIDDLE_RUNS = 20_000, 20, 50
 """New objects before the collector looks at the young ones, and how many such runs before it looks further."""
 
@@ -35,12 +38,18 @@ async def _serve(home: Path, started: Callable[[str], None]) -> None:
     try:
         await node.start()
         node.api_url = await server.start()
-        _settle_collector()
+        _settle()
         started(node.api_url)
         await _until_told_or_ended(told, node)
     finally:
         await server.stop()
         await node.stop()
+
+
+def _settle() -> None:
+    """The loop must not wait long for a thread that executes a block: rounds would wait with it."""
+    sys.setswitchinterval(SWITCH_S)
+    _settle_collector()
 
 
 def _settle_collector() -> None:
