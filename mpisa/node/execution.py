@@ -56,7 +56,11 @@ log = structlog.get_logger(__name__)
 
 
 class SignatureCache:
-    """Remembers signatures found good, under (hash, signature, key), so that each is verified once a node."""
+    """Verifies each signature once a node: what was found good at the door is remembered until it is executed.
+
+    Entries are named by (hash, signature, key), never by the hash alone: the same body with another signature has the
+    same hash.
+    """
 
     def __init__(self, bound: int = MAX_CHECKED_SIGNATURES, stages: Stages | None = None) -> None:
         self._bound = bound
@@ -67,22 +71,36 @@ class SignatureCache:
         return len(self._good)
 
     def check(self, signed: SignedTransaction, key: PublicKey) -> bool:
-        """Whether this key signed (ledger.transition.SignatureCheck)."""
-        name = sha256(signed.hash, signed.signature, key.encode())
+        """Whether this key signed (ledger.transition.SignatureCheck); a good one is remembered."""
+        name = _name_of(signed, key)
         if name in self._good:
             return True
-        sample = self._stages.sample(Stage.SIGNATURES)
-        if sample is None:
-            is_good = signed.verify(key)
-        else:
-            with sample:
-                is_good = signed.verify(key)
-        if not is_good:
+        if not self._verify(signed, key):
             return False
         self._good[name] = None
         while len(self._good) > self._bound:
             self._good.popitem(last=False)
         return True
+
+    def check_last(self, signed: SignedTransaction, key: PublicKey) -> bool:
+        """The same, where it won't be asked again: when it is executed."""
+        if self._good:
+            name = _name_of(signed, key)
+            if name in self._good:
+                self._good.pop(name, None)
+                return True
+        return self._verify(signed, key)
+
+    def _verify(self, signed: SignedTransaction, key: PublicKey) -> bool:
+        sample = self._stages.sample(Stage.SIGNATURES)
+        if sample is None:
+            return signed.verify(key)
+        with sample:
+            return signed.verify(key)
+
+
+def _name_of(signed: SignedTransaction, key: PublicKey) -> bytes:
+    return sha256(signed.hash, signed.signature, key.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +227,7 @@ class Execution:
                 self._store,
                 payloads,
                 context,
-                signature_ok=self._signatures.check,
+                signature_ok=self._signatures.check_last,
                 offences=self._offences(commit),
             )
         with self._stages.measure(Stage.STATE_MAP):
