@@ -48,6 +48,7 @@ for operating_command in operating.COMMANDS:
 @click.option("--api-port", type=click.IntRange(0, 65_535), default=0, help="Loopback API.  [default: a free one]")
 @click.option("--peer-port", type=click.IntRange(0, 65_535), default=0, help="HTTPS peer port.  [default: a free one]")
 @click.option("--libp2p-port", type=click.IntRange(0, 65_535), default=0, help="libp2p.  [default: a free one]")
+@click.option("--post-quantum", is_flag=True, help="Make an ML-DSA-65 key too, to co-sign closing headers with.")
 def init(
     name: str,
     role: str,
@@ -58,11 +59,12 @@ def init(
     api_port: int,
     peer_port: int,
     libp2p_port: int,
+    post_quantum: bool,
 ) -> None:
     """Make a node's home: settings, fresh keys, the network's genesis document. Overwrites nothing."""
     from mpisa.config import ApiConfig, HistoryConfig, NodeConfig, PeerConfig, Role, parse_trust
     from mpisa.network.peer_id import peer_id_of
-    from mpisa.node.home import init_home
+    from mpisa.node.home import init_home, new_keys
 
     if trust is not None:
         try:
@@ -78,7 +80,7 @@ def init(
         peer=PeerConfig(port=peer_port, libp2p_port=libp2p_port, peers=peers),
         history=HistoryConfig(archive=archive, trust=trust),
     )
-    made = init_home(home, config, genesis_text=text)
+    made = init_home(home, config, genesis_text=text, keys=new_keys(config.role, post_quantum=post_quantum))
     peer_id = peer_id_of(made.read_key("node").public_key.data)
     data = {"name": name, "role": role, "home": str(home), "peer_id": peer_id, "config": str(made.config_file)}
     emit(data, lambda: fields(data))

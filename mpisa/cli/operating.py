@@ -97,7 +97,7 @@ def join(stake: int, name: str | None, account: str | None, key_file: Path | Non
     operator = _operator(account, key_file)
     _transact(
         lambda client: client.join_validator(
-            KeyChoice(keys.consensus, keys.certificate),
+            KeyChoice(keys.consensus, keys.certificate, keys.post_quantum),
             name=name or config.name,
             peer_id=peer_id,
             stake=stake,

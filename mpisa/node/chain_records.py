@@ -2,7 +2,8 @@
 
 h height -> header | H hash -> height | c height -> certificate | b height -> transactions | r height -> receipts | t
 hash -> height, index, final | o height -> outline | d input CID, record key | e epoch -> its record | E epoch -> the
-state entries that show its validators (epoch_proof) | m cursor, genesis and the like. Heights are 8 bytes, big-endian.
+state entries that show its validators (epoch_proof) | q epoch and address -> co-signature | m cursor, genesis and the
+like. Heights are 8 bytes, big-endian.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from mpisa.node.chain_records import (
     genesis_changes,
     number,
 )
+from mpisa.node.cosigning import CosignatureStore
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
 from mpisa.node.state_check import check_history, check_state
@@ -86,6 +87,7 @@ class ChainStore:
         self._db = database
         self._state: StateMap
         self._pins = Pins(database)
+        self.cosignatures = CosignatureStore(database)
         self._height = 0
         self._certified = 0
         self._complete = 0

@@ -6,6 +6,7 @@
     HOME/keys/next-{consensus,certificate}.json          0600: the keys to be used once the validator set names them
     HOME/keys/former-{consensus,certificate}-N.json      0600: those that were used before
     HOME/keys/operator.json                              0600: the operator's, where a certificate key was it
+    HOME/keys/post-quantum.json                          0600: ML-DSA-65, for co-signatures; optional
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
     HOME/ledger.joining/                                 a ledger on its way from a snapshot
     HOME/consensus.lost                                  when and why a repair lost what this authority had signed
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 KEY_KINDS = {"node": KeyKind.ED25519, "consensus": KeyKind.ED25519, "certificate": KeyKind.SECP256K1}
-OPERATOR = "operator"
+OPERATOR, POST_QUANTUM = "operator", "post-quantum"
+_OTHER_KINDS = {OPERATOR: KeyKind.SECP256K1, POST_QUANTUM: KeyKind.ML_DSA_65}
 NEXT = "next-"
 MAX_LOSS_BYTES = 16 * 1024
 MAX_KEY_FILE_BYTES = 64 * 1024
@@ -52,6 +54,7 @@ class NodeKeys:
     certificate: PrivateKey | None = None
     next_consensus: PrivateKey | None = None
     next_certificate: PrivateKey | None = None
+    post_quantum: PrivateKey | None = None
 
     @property
     def certificates(self) -> tuple[PrivateKey, ...]:
@@ -193,7 +196,7 @@ class Home:
                     f"{file}: {rejection.detail}", hint="set MPISA_PASSPHRASE to the passphrase it was sealed with"
                 ) from None
             raise InvalidConfig(f"{file}: {rejection}", hint="restore the key file from a copy") from None
-        expected = KEY_KINDS["certificate" if name == OPERATOR else name.removeprefix(NEXT)]
+        expected = _OTHER_KINDS.get(name) or KEY_KINDS[name.removeprefix(NEXT)]
         if key.kind is not expected:
             raise InvalidConfig(f"{file}: expected a key of kind {expected.value}, found {key.kind.value}")
         return key
@@ -207,12 +210,13 @@ class Home:
             node,
             self.read_key("consensus", passphrase),
             self.read_key("certificate", passphrase),
-            self._read_next("consensus", passphrase),
-            self._read_next("certificate", passphrase),
+            self._read_optional(f"{NEXT}consensus", passphrase),
+            self._read_optional(f"{NEXT}certificate", passphrase),
+            self._read_optional(POST_QUANTUM, passphrase),
         )
 
-    def _read_next(self, name: str, passphrase: bytes | None) -> PrivateKey | None:
-        return self.read_key(NEXT + name, passphrase) if (self.keys / f"{NEXT}{name}.json").exists() else None
+    def _read_optional(self, name: str, passphrase: bytes | None) -> PrivateKey | None:
+        return self.read_key(name, passphrase) if (self.keys / f"{name}.json").exists() else None
 
     def write_next_keys(
         self, consensus: PrivateKey | None, certificate: PrivateKey | None, passphrase: bytes | None = None
@@ -264,12 +268,13 @@ class Home:
             _sync_directory(self.keys)
 
 
-def new_keys(role: Role) -> NodeKeys:
-    """Fresh random keys for a node of this role."""
+def new_keys(role: Role, *, post_quantum: bool = False) -> NodeKeys:
+    """Fresh random keys for a node of this role; of a validator also one to co-sign with, where wanted."""
     made = {name: private_key(kind, os.urandom(32)) for name, kind in KEY_KINDS.items()}
     if role is Role.FOLLOWER:
         return NodeKeys(made["node"])
-    return NodeKeys(made["node"], made["consensus"], made["certificate"])
+    cosigning = private_key(KeyKind.ML_DSA_65, os.urandom(32)) if post_quantum else None
+    return NodeKeys(made["node"], made["consensus"], made["certificate"], post_quantum=cosigning)
 
 
 def init_home(
@@ -295,6 +300,8 @@ def init_home(
         key: PrivateKey | None = getattr(chosen, name)
         if key is not None:
             _write_key(home.keys / f"{name}.json", key, passphrase)
+    if chosen.post_quantum is not None:
+        _write_key(home.keys / f"{POST_QUANTUM}.json", chosen.post_quantum, passphrase)
     if genesis is not None and genesis_text is not None:
         home.genesis_file.write_text(genesis_text, encoding="utf-8")
     write_config(home.config_file, config)

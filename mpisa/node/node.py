@@ -166,6 +166,7 @@ class Node:
         runtime.links.attach()
         runtime.certificates.attach()
         runtime.providing.attach()
+        runtime.cosigning.attach()
         runtime.standing.attach()
         runtime.forwarding.attach()
         runtime.submissions.relay = lambda: None if runtime.helm.proposes() else runtime.forwarding.forward
@@ -208,6 +209,7 @@ class Node:
             else:
                 running += [
                     tasks.create_task(runtime.certificates.run(), name="certificates"),
+                    tasks.create_task(runtime.cosigning.run(), name="co-signing"),
                     tasks.create_task(runtime.forwarding.run(), name="forwarding"),
                     tasks.create_task(runtime.behind.keeping_up.run(), name="keeping up"),
                     tasks.create_task(self._follow(runtime), name="follow"),

@@ -24,6 +24,7 @@ from mpisa.node.certificates import CertificateKeeper
 from mpisa.node.chain_store import ChainStore, settle_replacement
 from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.cosigning import Cosigning
 from mpisa.node.epochs import Epochs
 from mpisa.node.execution import Execution, SignatureCache
 from mpisa.node.forwarding import Forwarding
@@ -104,6 +105,7 @@ class Runtime:
     reactions: Reactions
     certificates: CertificateKeeper
     providing: Providing
+    cosigning: Cosigning
     standing: Standing
     forwarding: Forwarding
     ordering: Ordering
@@ -246,10 +248,15 @@ async def assemble(
     links = Links(network, parameters, vertices, inbox, verifier, lambda peer: address_of(setup, peer), stages)
     forwarding = Forwarding(network, helm, links, submissions.accept, pool)
     certificates = CertificateKeeper(network, store, lambda *added: _certificate_added(reactions, inbox, *added))
+    cosigning = Cosigning(network, store, [key for key in (setup.ring.keys.post_quantum,) if key is not None])
     providing = Providing(network, store, vertices, setup.config.history, parameters, _threads(stack, 1, "reader"))
-    reactions = Reactions(
-        store, submissions, events, certificates, providing.executed, providing.certified, forwarding, halts
-    )
+
+    def on_certified(height: int) -> None:
+        providing.certified(height)
+        if store.header(height).closes_epoch:
+            cosigning.look()
+
+    reactions = Reactions(store, submissions, events, certificates, providing.executed, on_certified, forwarding, halts)
     standing = Standing(
         network,
         helm.committee,
@@ -311,6 +318,7 @@ async def assemble(
         reactions,
         certificates,
         providing,
+        cosigning,
         standing,
         forwarding,
         ordering,

@@ -71,6 +71,7 @@ def make_genesis(
                 1,
                 item.consensus.public_key.data,
                 peer_id_of(item.node.public_key.data),
+                post_quantum_key=b"" if item.post_quantum is None else item.post_quantum.public_key.data,
             )
         )
     funded = [GenesisAccount(key.public_key.address, BALANCE, key.public_key) for key in accounts]
