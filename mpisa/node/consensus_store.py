@@ -1,8 +1,8 @@
 """Vertices and the last proposal of one node in each epoch, durable before they are sent.
 
-Key: v epoch u64 round u64 author u32 id -> raw vertex | p epoch u64 -> last proposal (round u64, raw vertex). Peers
-that miss ancestors or whole ranges are answered from here, within bounds. Non-goals: judging vertices; whoever writes
-has verified them.
+Key: v epoch u64 round u64 author u32 id -> raw vertex | p epoch u64 -> last proposal (round u64, raw vertex) | e sha256
+-> evidence that waits to be ordered. Peers that miss ancestors or whole ranges are answered from here, within bounds.
+Non-goals: judging vertices; whoever writes has verified them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpisa.node.database import Database, prefix_end
+from mpisa.primitives.digest import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from mpisa.node.database import Change
 
-_VERTEX, _PROPOSAL = b"v", b"p"
+_VERTEX, _PROPOSAL, _EVIDENCE = b"v", b"p", b"e"
 PAGE_BYTES = 4 << 20
 PRUNED_BYTES = 16 << 20
 """Of vertices that are read in order to forget them."""
@@ -56,6 +57,15 @@ class ConsensusStore:
     def proposal_change(epoch: int, round_number: int, raw: bytes) -> Change:
         """What `write` takes to remember that we proposed in a round."""
         return _PROPOSAL + _number(epoch), _number(round_number) + raw
+
+    @staticmethod
+    def evidence_change(raw: bytes, *, keep: bool = True) -> Change:
+        """What `write` takes to keep a piece of evidence, or to forget it."""
+        return _EVIDENCE + sha256(raw), raw if keep else None
+
+    def evidence(self, limit: int) -> list[bytes]:
+        """The evidence that is kept, in no particular order."""
+        return [raw for _, raw in self._db.range(_EVIDENCE, prefix_end(_EVIDENCE), limit=limit)]
 
     def vertex(self, epoch: int, round_number: int, author: int, vertex_id: bytes) -> bytes | None:
         """A raw vertex, or None."""

@@ -9,6 +9,7 @@ turn; between turns the helm may hand over to another succession. Rules live in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.database import Change
     from mpisa.node.epochs import Epochs
+    from mpisa.node.evidence import EvidenceKeeper
     from mpisa.node.execution import Execution, Outcome
     from mpisa.node.helm import Helm
     from mpisa.node.inbox import Inbox
@@ -89,6 +91,7 @@ class Ordering:
         ring: KeyRing,
         clock: Clock,
         max_payload_bytes: int,
+        evidence: EvidenceKeeper,
         stages: Stages | None = None,
     ) -> None:
         self._helm = helm
@@ -102,6 +105,7 @@ class Ordering:
         self._ring = ring
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
+        self._evidence = evidence
         self._stages = stages or Stages()
         self._timers: dict[tuple[Epoch, e.TimerKind], asyncio.TimerHandle] = {}
         self._disk_full = False
@@ -152,6 +156,10 @@ class Ordering:
         await self._perform(self._helm.succession.start(self._clock.now_ms()))
         for event in self._execution.uncertified():
             await self._handle(event)
+        waiting, changes = self._evidence.waiting(self._helm.epoch)
+        self._let_go(changes)
+        for raw in waiting:
+            await self._handle(e.EvidenceOffered(raw))
         self._helm.has_begun()
 
     def _cancel_timers(self) -> None:
@@ -255,6 +263,7 @@ class Ordering:
         if outcome is None:
             return None
         self._ledger.executed(outcome)
+        self._let_go(self._evidence.ordered(effect.commit.vertices))
         return outcome.event
 
     async def _certified(self, effect: e.Effect) -> None:
@@ -265,7 +274,21 @@ class Ordering:
     async def _evidence_found(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.EvidenceFound)
         self.counters.evidence_found += 1
+        await self.keep_evidence(effect.evidence)
         self._ledger.evidence(effect)
+
+    async def keep_evidence(self, raw: bytes) -> None:
+        """Evidence that was verified is on the disk on return, until a commit orders it."""
+        changes = self._evidence.keep(raw)
+        if changes:
+            loop = asyncio.get_running_loop()
+            await self.durably(lambda: loop.run_in_executor(self._writer, self._write, changes))
+
+    def _let_go(self, changes: list[Change]) -> None:
+        """A full disk may keep what isn't needed."""
+        if changes:
+            with contextlib.suppress(DiskFull):
+                self._store.write(changes, sync=False)
 
     async def _payload_lapsed(self, effect: e.Effect) -> None:
         assert isinstance(effect, e.PayloadLapsed)

@@ -26,6 +26,7 @@ from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.cosigning import Cosigning
 from mpisa.node.epochs import Epochs
+from mpisa.node.evidence import EvidenceKeeper
 from mpisa.node.execution import Execution, SignatureCache
 from mpisa.node.forwarding import Forwarding
 from mpisa.node.halting import Halts
@@ -277,6 +278,7 @@ async def assemble(
         setup.ring,
         clock,
         parameters.max_payload_bytes,
+        EvidenceKeeper(vertices, store, parameters),
         stages,
     )
     behind = assemble_behind(

@@ -8,12 +8,14 @@ from pathlib import Path
 from consensus.dag.vertex import ExecutionSignature, Vertex, decode_vertex, encode_vertex, sign_vertex
 from consensus.parameters import Parameters
 from mpisa.ledger.offences import OffenceKind
+from mpisa.network.ports import PeerId
+from mpisa.node.home import NodeKeys
 from mpisa.node.links import SIGNATURE_FRAME, VERTEX_FRAME, encode_signature
 from mpisa.primitives import codec
 from mpisa.primitives.header import certificate_digest
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
 from mpisa.primitives.state_keys import offence_key
-from tests.node.cluster import Cluster, key_of, running, until
+from tests.node.cluster import Cluster, key_of, make_cluster, running, until
 
 ALICE = key_of("account 0")
 OFFENDER = 2
@@ -68,19 +70,45 @@ async def test_two_vertices_of_one_round(tmp_path: Path) -> None:
         await cluster.level(done.height)
 
 
+def false_header(cluster: Cluster, height: int, mark: int) -> bytes:
+    """A frame with the offender's signature over a header that nobody made."""
+    keys = validator_keys_of(cluster, OFFENDER)
+    assert keys.certificate is not None
+    digest = certificate_digest(cluster.genesis.chain_hash, height, bytes([mark]) * 32)
+    signature = keys.certificate.sign_digest(digest)
+    signed = ExecutionSignature(Height(height), bytes([mark]) * 32, AuthorityIndex(OFFENDER), signature)
+    return SIGNATURE_FRAME + encode_signature(signed, EPOCH)
+
+
+def validator_keys_of(cluster: Cluster, number: int) -> NodeKeys:
+    return cluster.open(number)._setup.keys
+
+
+async def test_what_one_node_alone_saw_outlives_its_restart(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path)
+    await cluster.start(0)
+    try:
+        peer = PeerId(cluster.genesis.validators[OFFENDER].peer_id)
+        for mark in (1, 2):
+            await cluster.nodes[0]._running.links._on_frame(peer, false_header(cluster, 1, mark))
+        vertices = cluster.nodes[0]._running.vertices
+        await until(lambda: len(vertices.evidence(9)) == 1, "the evidence is kept")
+        await cluster.stop(0)
+        await cluster.start(0, 1, 2, 3)
+        kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
+        assert (kind, position) == (OffenceKind.DOUBLE_HEADER, 1)
+        kept = cluster.nodes[0]._running.vertices
+        await until(lambda: kept.evidence(9) == [], "what is ordered is let go")
+    finally:
+        for node in cluster.nodes.values():
+            await node.stop()
+
+
 async def test_two_headers_of_one_height(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
         done = await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
         assert done.height is not None
-        keys = cluster.nodes[OFFENDER]._setup.keys
-        assert keys.certificate is not None
         peer = cluster.nodes[OFFENDER]._running.network.peer_id
-        false = bytes([7]) * 32
-        digest = certificate_digest(cluster.genesis.chain_hash, done.height, false)
-        signed = ExecutionSignature(
-            Height(done.height), false, AuthorityIndex(OFFENDER), keys.certificate.sign_digest(digest)
-        )
-        frame = SIGNATURE_FRAME + encode_signature(signed, EPOCH)
-        await cluster.nodes[0]._running.links._on_frame(peer, frame)
+        await cluster.nodes[0]._running.links._on_frame(peer, false_header(cluster, done.height, 7))
         kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
         assert (kind, position) == (OffenceKind.DOUBLE_HEADER, done.height)
