@@ -15,7 +15,7 @@ from mpisa.primitives import codec
 from mpisa.primitives.header import certificate_digest
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
 from mpisa.primitives.state_keys import offence_key
-from tests.node.cluster import Cluster, key_of, make_cluster, running, until
+from tests.node.cluster import Cluster, key_of, running, until
 
 ALICE = key_of("account 0")
 OFFENDER = 2
@@ -85,23 +85,22 @@ def validator_keys_of(cluster: Cluster, number: int) -> NodeKeys:
 
 
 async def test_what_one_node_alone_saw_outlives_its_restart(tmp_path: Path) -> None:
-    cluster = make_cluster(tmp_path)
-    await cluster.start(0)
-    try:
+    async with running(tmp_path) as cluster:
+        done = await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
+        assert done.height is not None
+        await cluster.level(done.height)
+        await cluster.stop(1, 2, 3)
         peer = PeerId(cluster.genesis.validators[OFFENDER].peer_id)
         for mark in (1, 2):
-            await cluster.nodes[0]._running.links._on_frame(peer, false_header(cluster, 1, mark))
+            await cluster.nodes[0]._running.links._on_frame(peer, false_header(cluster, done.height + 1, mark))
         vertices = cluster.nodes[0]._running.vertices
         await until(lambda: len(vertices.evidence(9)) == 1, "the evidence is kept")
         await cluster.stop(0)
         await cluster.start(0, 1, 2, 3)
         kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
-        assert (kind, position) == (OffenceKind.DOUBLE_HEADER, 1)
+        assert (kind, position) == (OffenceKind.DOUBLE_HEADER, done.height + 1)
         kept = cluster.nodes[0]._running.vertices
         await until(lambda: kept.evidence(9) == [], "what is ordered is let go")
-    finally:
-        for node in cluster.nodes.values():
-            await node.stop()
 
 
 async def test_two_headers_of_one_height(tmp_path: Path) -> None:
