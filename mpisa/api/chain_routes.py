@@ -21,6 +21,7 @@ from mpisa.api.routing import (
     read_int,
     read_limit,
 )
+from mpisa.primitives.errors import UsageError
 from mpisa.primitives.identifiers import parse_address
 from mpisa.sdk import models
 
@@ -59,6 +60,13 @@ async def epochs(context: Context, request: web.Request) -> Answer:
     limit = read_limit(request)
     closed = context.node.chain.epochs(first, limit)
     return convert.epoch_page(closed, first + len(closed) if len(closed) == limit else None)
+
+
+async def cosignatures(context: Context, request: web.Request) -> Answer:
+    text = request.match_info["epoch"]
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise UsageError(f"epoch: expected a number, got {text[:40]!r}")
+    return convert.cosignatures(int(text), *context.node.chain.cosignatures(int(text)))
 
 
 async def validators(context: Context, request: web.Request) -> Answer:
@@ -128,6 +136,15 @@ ROUTES = (
         models.EpochPage,
         description=f"The running epoch has no closing header yet. {DEFAULT_PAGE} a page.",
         query=(_FROM_EPOCH, LIMIT),
+    ),
+    Route(
+        "GET",
+        "/v1/chain/epochs/{epoch}/cosignatures",
+        cosignatures,
+        "ML-DSA-65 signatures of an epoch's closing header, as far as this node holds them",
+        "chain",
+        models.Cosignatures,
+        errors=(404,),
     ),
     Route(
         "GET",

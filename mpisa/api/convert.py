@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from mpisa.ledger.standing import StakeStanding, StakingStanding, ValidatorStanding
     from mpisa.node import views
+    from mpisa.node.epoch_proof import Entry
+    from mpisa.primitives.cosignature import Cosignature
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import ValidatorSet
     from mpisa.primitives.identifiers import Address
@@ -133,6 +135,19 @@ def epoch_page(closed: Sequence[views.HeaderBundle], following: int | None) -> m
             if bundle.certificate is not None
         ),
         next=following,
+    )
+
+
+def cosignatures(epoch: int, items: Sequence[Cosignature], records: Sequence[Entry]) -> models.Cosignatures:
+    """Co-signatures, and the records that name their keys."""
+    return models.Cosignatures(
+        epoch=epoch,
+        cosignatures=tuple(
+            models.Cosignature(address=format_address(item.address), signature=item.signature.hex()) for item in items
+        ),
+        records=tuple(
+            models.ProvenRecord(key=item.key.hex(), value=item.value.hex(), proof=item.proof.hex()) for item in records
+        ),
     )
 
 

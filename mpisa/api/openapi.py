@@ -31,6 +31,7 @@ _PATH_PARAMETERS: Final = {
     "address": "0x and 40 hex digits.",
     "block": "A height, or a header hash of 64 hex digits.",
     "cid": "A CID, version 0 or 1.",
+    "epoch": "An epoch's number, from 0.",
     "hash": "A transaction's hash, 64 hex digits.",
     "key": "A state key in hex.",
     "model": "The model part of a name.",

@@ -172,15 +172,22 @@ def proof(key: str, height: int | None) -> None:
 @click.option("--trust", "trusted", metavar="HEIGHT:HASH", help="A later header to trust and to begin with.")
 @click.option("--skipping", is_flag=True, help="Check each epoch's closing header and the head alone.")
 @click.option("--against", metavar="URL", multiple=True, help="Another node, which must not contradict; repeatable.")
-def verify(genesis: str | None, trusted: str | None, skipping: bool, against: tuple[str, ...]) -> None:
+@click.option("--co-signatures", "cosigned", is_flag=True, help="Check ML-DSA-65 signatures of closing headers too.")
+def verify(genesis: str | None, trusted: str | None, skipping: bool, against: tuple[str, ...], cosigned: bool) -> None:
     """Check links and certificates from genesis on, here."""
     with current().client() as client:
-        found = client.verify_chain(genesis=genesis, trusted=trusted, skipping=skipping, against=against)
+        found = client.verify_chain(
+            genesis=genesis, trusted=trusted, skipping=skipping, against=against, cosigned=cosigned
+        )
     data: dict[str, Any] = {"height": found.height, "headers_checked": found.headers_checked, "valid": found.valid}
     if found.compared:
         data["compared"] = list(found.compared)
+    if found.cosigned is not None:
+        data["cosigned"] = [item.to_dict() for item in found.cosigned]
     emit(data, f"valid: {found.headers_checked} headers up to height {found.height}, certificates checked here")
     note(f"genesis {found.genesis_hash}; {found.trust}")
+    for item in found.cosigned or ():
+        note(f"epoch {item.epoch}, closed at height {item.height}: {item.power} of {item.total_power} power co-signed")
 
 
 @chain.command("decide", examples=("mpisa chain decide dag.json --json", "mpisa chain decide - < dag.json"))

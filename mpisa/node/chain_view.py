@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
+from mpisa.node.epoch_proof import read_entries
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
@@ -26,9 +27,11 @@ from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, rec
 
 if TYPE_CHECKING:
     from mpisa.node.chain_store import ChainStore
+    from mpisa.node.epoch_proof import Entry
     from mpisa.node.epoch_record import EpochRecord
     from mpisa.node.submission import Submissions
     from mpisa.primitives.cid import Cid
+    from mpisa.primitives.cosignature import Cosignature
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
@@ -117,6 +120,14 @@ class Chain:
             header, certificate = self._store.header(height), self._store.certificate(height)
             found.append(HeaderBundle(header, certificate, self._store.epoch(epoch).validator_set))
         return tuple(found)
+
+    def cosignatures(self, epoch: int) -> tuple[tuple[Cosignature, ...], tuple[Entry, ...]]:
+        """Those of an epoch's closing header that are here, and its validators' records with proofs (none for the first
+        epoch). Raises NotFound for an epoch that didn't end.
+        """
+        self._store.epoch(epoch + 1)
+        raw = self._store.epoch_entries(epoch)
+        return self._store.cosignatures.get(epoch), () if raw is None else read_entries(raw)
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         """From the chain, or from this node's pool. Raises NotFound."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mpisa.config import NodeConfig
     from mpisa.ledger.standing import StakeStanding, StakingStanding
+    from mpisa.node.epoch_proof import Entry
     from mpisa.node.views import (
         AccountView,
         ChainBlock,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WaitFor,
     )
     from mpisa.primitives.cid import Cid
+    from mpisa.primitives.cosignature import Cosignature
     from mpisa.primitives.errors import MpisaError
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
@@ -53,6 +55,7 @@ class ChainView(Protocol):
     def block(self, which: int | bytes) -> ChainBlock: ...
     def headers(self, first: int, limit: int) -> tuple[HeaderBundle, ...]: ...
     def epochs(self, first: int, limit: int) -> tuple[HeaderBundle, ...]: ...
+    def cosignatures(self, epoch: int) -> tuple[tuple[Cosignature, ...], tuple[Entry, ...]]: ...
     def transaction(self, transaction_hash: bytes) -> TransactionStatus: ...
     def account(self, address: Address) -> AccountView: ...
     def validators(self, height: int | None = None) -> ValidatorSet: ...

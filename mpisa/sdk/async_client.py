@@ -133,6 +133,10 @@ class AsyncClient:
         query = {"from": str(first), "limit": str(limit)}
         return await self.transport.call(sdk.models.HeaderPage, "GET", "/v1/chain/headers", query=query)
 
+    async def cosignatures(self, epoch: int) -> models.Cosignatures:
+        """What the node holds of the co-signatures of an epoch's closing header."""
+        return await self.transport.call(sdk.models.Cosignatures, "GET", f"/v1/chain/epochs/{epoch}/cosignatures")
+
     async def epochs(self, first: int = 0, limit: int = 100) -> models.EpochPage:
         """The closing headers of the epochs from this one on, ascending; the running epoch has none yet."""
         query = {"from": str(first), "limit": str(limit)}
@@ -433,16 +437,20 @@ class AsyncClient:
         trusted: str | None = None,
         skipping: bool = False,
         against: Sequence[AsyncClient] = (),
+        cosigned: bool = False,
         progress: Progress | None = None,
     ) -> models.ChainVerification:
         """Check every header from the trusted one (genesis by default) to the head on this machine.
 
         With `skipping` as a light client does: each epoch's closing header, and the head. The nodes in `against` must
-        not show a chain that contradicts this one's. Raises IntegrityError naming what failed.
+        not show a chain that contradicts this one's. With `cosigned` the co-signatures that the node holds are checked,
+        and the result says how much power each closing header has of them. Raises IntegrityError naming what failed.
         """
         from mpisa.sdk.light import verify_chain
 
-        return await verify_chain(self, genesis, progress, trusted=trusted, is_skipping=skipping, against=against)
+        return await verify_chain(
+            self, genesis, progress, trusted=trusted, is_skipping=skipping, against=against, is_cosigned=cosigned
+        )
 
 
 def _segment(text: str) -> str:

@@ -109,6 +109,41 @@ class EpochPage(Model, frozen=True, kw_only=True):
     next: int | None = None
 
 
+class Cosignature(Model, frozen=True, kw_only=True):
+    """A validator's ML-DSA-65 signature of a closing header (hex)."""
+
+    address: str
+    signature: str
+
+
+class ProvenRecord(Model, frozen=True, kw_only=True):
+    """A validator's record as a state entry, with its map proof under the closing header before its epoch (all hex)."""
+
+    key: str
+    value: str
+    proof: str
+
+
+class Cosignatures(Model, frozen=True, kw_only=True):
+    """What this node holds of the co-signatures of an epoch's closing header, and the records that name their keys.
+
+    There are no records for the first epoch: the genesis document has them.
+    """
+
+    epoch: int
+    cosignatures: tuple[Cosignature, ...]
+    records: tuple[ProvenRecord, ...] = ()
+
+
+class CosignedEpoch(Model, frozen=True, kw_only=True):
+    """How much of its validators' power co-signed an epoch's closing header."""
+
+    epoch: int
+    height: int
+    power: int
+    total_power: int
+
+
 class Validator(Model, frozen=True, kw_only=True):
     address: str
     power: int

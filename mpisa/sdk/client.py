@@ -146,6 +146,9 @@ class Client:
     def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
         return self._run(self._client.headers(first, limit))
 
+    def cosignatures(self, epoch: int) -> models.Cosignatures:
+        return self._run(self._client.cosignatures(epoch))
+
     def epochs(self, first: int = 0, limit: int = 100) -> models.EpochPage:
         return self._run(self._client.epochs(first, limit))
 
@@ -345,9 +348,10 @@ class Client:
         trusted: str | None = None,
         skipping: bool = False,
         against: Sequence[str] = (),
+        cosigned: bool = False,
         progress: Progress | None = None,
     ) -> models.ChainVerification:
-        return self._run(self._verify_chain(genesis, trusted, skipping, against, progress))
+        return self._run(self._verify_chain(genesis, trusted, skipping, against, cosigned, progress))
 
     async def _verify_chain(
         self,
@@ -355,12 +359,18 @@ class Client:
         trusted: str | None,
         skipping: bool,
         against: Sequence[str],
+        cosigned: bool,
         progress: Progress | None,
     ) -> models.ChainVerification:
         async with AsyncExitStack() as stack:
             others = [await stack.enter_async_context(AsyncClient(endpoint)) for endpoint in against]
             return await self._client.verify_chain(
-                genesis=genesis, trusted=trusted, skipping=skipping, against=others, progress=progress
+                genesis=genesis,
+                trusted=trusted,
+                skipping=skipping,
+                against=others,
+                cosigned=cosigned,
+                progress=progress,
             )
 
 

@@ -18,6 +18,7 @@ from mpisa.primitives.light import CertifiedHeader
 from mpisa.primitives.merkle import MapProof
 from mpisa.primitives.state_keys import record_key
 from mpisa.sdk import models
+from mpisa.sdk.cosigned import verify_cosignatures
 from mpisa.sdk.trust import choose_trust
 from mpisa.sdk.verify import (
     Followed,
@@ -31,7 +32,7 @@ from mpisa.sdk.verify import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from mpisa.primitives.record import StoredRecord
@@ -41,25 +42,34 @@ PAGE_HEADERS: Final = 500
 PAGE_EPOCHS: Final = 100
 
 
+async def closed_epochs(client: AsyncClient, followed: Followed) -> AsyncIterator[CertifiedHeader]:
+    """The closing headers that a node shows, from the epoch reached on, without a gap; nothing is verified yet."""
+    epoch = followed.epoch
+    while (page := await client.epochs(epoch, PAGE_EPOCHS)).epochs:
+        for item in page.epochs:
+            signed = certified_header(item.header, item.certificate, item.validators)
+            if item.epoch != epoch or signed.header.epoch != epoch:
+                raise IntegrityError(
+                    f"epoch {epoch}: check 'gap' failed: the node shows epoch {item.epoch}",
+                    hint="don't trust this node's answers",
+                )
+            if not signed.header.closes_epoch:
+                raise IntegrityError(
+                    f"header {signed.header.height}: check 'epoch' failed: it doesn't close epoch {epoch}",
+                    hint="don't trust this node's answers",
+                )
+            yield signed
+            epoch += 1
+
+
 async def follow_epochs(client: AsyncClient, followed: Followed, epoch: int | None = None) -> Followed:
     """The chain followed over the closing headers that a node shows, to this epoch or to its latest."""
-    while epoch is None or followed.epoch < epoch:
-        page = await client.epochs(followed.epoch, PAGE_EPOCHS)
-        if not page.epochs:
-            return followed
-        for item in page.epochs:
-            if item.epoch != followed.epoch:
-                raise IntegrityError(
-                    f"epoch {followed.epoch}: check 'gap' failed: the node shows epoch {item.epoch}",
-                    hint="don't trust this node's answers",
-                )
-            signed = certified_header(item.header, item.certificate, item.validators)
-            followed = await asyncio.to_thread(follow, followed, signed, _now_ms())
-            if followed.epoch == item.epoch:
-                raise IntegrityError(
-                    f"header {signed.header.height}: check 'epoch' failed: it doesn't close epoch {item.epoch}",
-                    hint="don't trust this node's answers",
-                )
+    if epoch is not None and followed.epoch >= epoch:
+        return followed
+    async for signed in closed_epochs(client, followed):
+        followed = await asyncio.to_thread(follow, followed, signed, _now_ms())
+        if followed.epoch == epoch:
+            break
     return followed
 
 
@@ -100,6 +110,7 @@ async def verify_chain(
     trusted: str | None = None,
     is_skipping: bool = False,
     against: Sequence[AsyncClient] = (),
+    is_cosigned: bool = False,
 ) -> models.ChainVerification:
     """Every header from the trusted one to the head that the node names at the start; of a skipping check the closing
     headers and the head alone. The heads of the nodes in `against` must not contradict this one's chain.
@@ -120,6 +131,7 @@ async def verify_chain(
         genesis_hash=chain.genesis_hash.hex(),
         trust=trust,
         compared=tuple(other.endpoint for other in against),
+        cosigned=await verify_cosignatures(client, chain) if is_cosigned else None,
     )
 
 

@@ -15,12 +15,16 @@ from mpisa.sdk.chain_models import (
     ChainBlock,
     ChainHead,
     ClosedEpoch,
+    Cosignature,
+    Cosignatures,
+    CosignedEpoch,
     EpochPage,
     GenesisDocument,
     HeaderPage,
     MapProof,
     Model,
     ProofLeaf,
+    ProvenRecord,
     Receipt,
     SignedHeader,
     Stake,
@@ -47,6 +51,9 @@ __all__ = [
     "ChainVerification",
     "Check",
     "ClosedEpoch",
+    "Cosignature",
+    "Cosignatures",
+    "CosignedEpoch",
     "Entries",
     "Entry",
     "EpochPage",
@@ -69,6 +76,7 @@ __all__ = [
     "Pins",
     "Problem",
     "ProofLeaf",
+    "ProvenRecord",
     "PublishResult",
     "PutResult",
     "Readiness",
@@ -317,7 +325,7 @@ class VerifyResult(Model, frozen=True, kw_only=True):
 class ChainVerification(Model, frozen=True, kw_only=True):
     """What was checked from the trusted header to `height` held up: certificates, links, times, sets.
 
-    `compared` are the endpoints whose chains don't contradict it.
+    `compared` are the endpoints whose chains don't contradict it; `cosigned` is None where that wasn't asked for.
     """
 
     height: int
@@ -326,6 +334,7 @@ class ChainVerification(Model, frozen=True, kw_only=True):
     genesis_hash: str
     trust: str
     compared: tuple[str, ...] = ()
+    cosigned: tuple[CosignedEpoch, ...] | None = None
 
 
 class Problem(Model, frozen=True, kw_only=True):

@@ -24,13 +24,14 @@ from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.genesis_state import genesis_header
 from mpisa.primitives.header import Certificate, Header, ValidatorSet, verify_certificate
 from mpisa.primitives.identifiers import Address, format_address
+from mpisa.primitives.keys import KeyKind, PublicKey
 from mpisa.primitives.light import CertifiedHeader, LightClient, next_set
 from mpisa.primitives.merkle import MapProof, verify_absence, verify_membership
 from mpisa.primitives.record import StoredRecord
 from mpisa.primitives.state_keys import record_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class TrustedChain:
     """What is taken as given: a chain's identity, its header of height 0, the validators of its first epoch.
 
     `anchor` is the header that trust begins with: that of height 0, or a later one whose hash is known by other means.
+    `cosigning_keys` are the ML-DSA-65 keys of the first validators that have one.
     """
 
     chain_id: str
@@ -46,13 +48,19 @@ class TrustedChain:
     genesis_header: Header
     validators: ValidatorSet
     anchor: Header
+    cosigning_keys: Mapping[Address, PublicKey]
 
     @classmethod
     def from_genesis(cls, document: str) -> TrustedChain:
         """From the text of a genesis document; raises Rejection for a text that isn't one."""
         genesis = Genesis.from_json(document)
         header = genesis_header(genesis)
-        return cls(genesis.chain_id, header.chain_hash, genesis.hash, header, genesis.validator_set, header)
+        keys = {
+            item.address: PublicKey(KeyKind.ML_DSA_65, item.post_quantum_key)
+            for item in genesis.validators
+            if item.post_quantum_key
+        }
+        return cls(genesis.chain_id, header.chain_hash, genesis.hash, header, genesis.validator_set, header, keys)
 
     def anchored_at(self, header: Header) -> TrustedChain:
         """The same chain, trusted from this header on; raises IntegrityError for a header of another chain."""

@@ -19,6 +19,7 @@ from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
+from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.views import (
@@ -44,6 +45,7 @@ from mpisa.node.waiting import Entry, Listener, Waiting
 from mpisa.primitives import merkle
 from mpisa.primitives.account import Account
 from mpisa.primitives.cid import Cid
+from mpisa.primitives.cosignature import Cosignature
 from mpisa.primitives.digest import sha256, tagged
 from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason, TimedOut
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
@@ -122,6 +124,8 @@ class FakeLedger:
     places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     scheduled: bool = False
     sets: list[ValidatorSet] = field(default_factory=list)
+    proven: tuple[ProvenEntry, ...] = ()
+    cosigned: dict[int, tuple[tuple[Cosignature, ...], tuple[ProvenEntry, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sets = [self.genesis.validator_set]
@@ -265,6 +269,11 @@ class FakeChain:
     def epochs(self, first: int, limit: int) -> tuple[HeaderBundle, ...]:
         closing = [block for block in self._ledger.blocks if block.header.closes_epoch]
         return tuple(self._bundle(block) for block in closing[first : first + limit])
+
+    def cosignatures(self, epoch: int) -> tuple[tuple[Cosignature, ...], tuple[ProvenEntry, ...]]:
+        if epoch not in self._ledger.cosigned:
+            raise NotFound(f"epoch {epoch} hasn't ended")
+        return self._ledger.cosigned[epoch]
 
     def _bundle(self, block: ChainBlock) -> HeaderBundle:
         return HeaderBundle(block.header, block.certificate, self._ledger.set_at(block.header.height))

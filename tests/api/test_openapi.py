@@ -16,6 +16,7 @@ from tests.api.test_server import publish_transaction
 
 ANY_CID = str(Cid.of(b"model"))
 EXAMPLES = {
+    "epoch": "0",
     "address": f"0x{key_of('alice').address.hex()}",
     "block": "1",
     "cid": ANY_CID,

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from mpisa.api.server import ApiServer
+from mpisa.node.epoch_proof import Entry
 from mpisa.node.views import HeaderBundle
+from mpisa.primitives import merkle
+from mpisa.primitives.cosignature import Cosignature, cosign
 from mpisa.primitives.errors import IntegrityError, UsageError
 from mpisa.primitives.keys import KeyKind, PrivateKey
+from mpisa.primitives.state_keys import validator_key
+from mpisa.primitives.validator_record import ValidatorRecord
 from mpisa.sdk.async_client import AsyncClient
 from tests.api.fake_node import FakeLedger, FakeNode, key_of, make_genesis
 
@@ -85,7 +90,7 @@ def forge_the_next_set(bundles: tuple[HeaderBundle, ...]) -> tuple[HeaderBundle,
 
 LIES: dict[str, tuple[Callable[[tuple[HeaderBundle, ...]], tuple[HeaderBundle, ...]], str]] = {
     "hidden": (hide_an_epoch, "epoch 0: check 'gap' failed: the node shows epoch 1"),
-    "not closing": (show_no_closing_header, "header 3: check 'light client' failed: bad-certificate"),
+    "not closing": (show_no_closing_header, "header 3: check 'epoch' failed: it doesn't close epoch 0"),
     "forged": (forge_the_next_set, "header 3: check 'light client' failed: bad-certificate"),
 }
 
@@ -162,3 +167,86 @@ async def test_nodes_of_one_chain_agree_wherever_they_stand(
         found = await client.verify_chain(skipping=True, against=[low, high])
         assert found.compared == (low.endpoint, high.endpoint)
         assert (await client.verify_chain(against=[low, high])).valid
+
+
+def cosign_epochs(ledger: FakeLedger, epochs: int) -> None:
+    """So many epochs whose next validators have records in the state, half of them with an ML-DSA-65 key."""
+    for epoch in range(epochs):
+        keys = sorted(validators(f"set {epoch + 1}"), key=lambda key: key.address)
+        for number, key in enumerate(keys):
+            public = post_quantum(key).public_key.data if number % 2 else b""
+            record = ValidatorRecord(f"v{number}", key.address, 1, bytes(32), "peer", post_quantum_key=public)
+            ledger.entries[validator_key(key.address)] = record.encode()
+        ledger.append([])
+        held = ledger.validators.validators
+        closing = ledger.close_epoch(keys)
+        signers = [item.address for item in held if epoch > 0][1::2]
+        items = tuple(cosign(post_quantum(ledger.keys[bytes(one)]), one, closing.header) for one in signers)
+        ledger.cosigned[epoch] = items, ledger.proven if epoch > 0 else ()
+        tree = merkle.build(ledger.entries)
+        ledger.proven = tuple(
+            Entry(name, ledger.entries[name], merkle.prove(tree, name).encode())
+            for name in (validator_key(key.address) for key in keys)
+        )
+
+
+def post_quantum(key: PrivateKey) -> PrivateKey:
+    return key_of(f"post-quantum {key.address.hex()}", KeyKind.ML_DSA_65)
+
+
+async def test_co_signed_power(client: AsyncClient, ledger: FakeLedger) -> None:
+    cosign_epochs(ledger, 3)
+    found = (await client.verify_chain(skipping=True, cosigned=True)).cosigned
+    assert found is not None
+    assert [(item.epoch, item.power, item.total_power) for item in found] == [(0, 0, 4), (1, 2, 4), (2, 2, 4)]
+    assert (await client.verify_chain()).cosigned is None
+    closing = next(block for block in ledger.blocks if block.header.closes_epoch)
+    trusted = f"{closing.header.height}:{closing.hash.hex()}"
+    later = (await client.verify_chain(trusted=trusted, cosigned=True)).cosigned
+    assert later is not None
+    assert [(item.epoch, item.power) for item in later] == [(1, 2), (2, 2)]
+    midway = ledger.blocks[closing.header.height + 1]
+    trusted = f"{midway.header.height}:{midway.hash.hex()}"
+    assert [item.epoch for item in (await client.verify_chain(trusted=trusted, cosigned=True)).cosigned or ()] == [2]
+
+
+def drop_one(items: tuple[Cosignature, ...], records: tuple[Entry, ...]) -> tuple[object, object]:
+    return items[:1], records
+
+
+def swap(items: tuple[Cosignature, ...], records: tuple[Entry, ...]) -> tuple[object, object]:
+    return (replace(items[0], signature=items[1].signature),), records
+
+
+def own_keys(items: tuple[Cosignature, ...], records: tuple[Entry, ...]) -> tuple[object, object]:
+    return items, tuple(replace(item, value=item.value[:-1] + b"!") for item in records)
+
+
+def no_records(items: tuple[Cosignature, ...], records: tuple[Entry, ...]) -> tuple[object, object]:
+    return items, ()
+
+
+FALSE_COSIGNATURES = {
+    "swapped": (swap, "didn't sign header 4"),
+    "keys of the node's own": (own_keys, "bad-proof: "),
+    "records left out": (no_records, "has no ML-DSA-65 key in its record"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(FALSE_COSIGNATURES))
+async def test_false_co_signatures_are_named(client: AsyncClient, ledger: FakeLedger, what: str) -> None:
+    cosign_epochs(ledger, 2)
+    change, message = FALSE_COSIGNATURES[what]
+    ledger.cosigned[1] = change(*ledger.cosigned[1])  # type: ignore[assignment]
+    with pytest.raises(IntegrityError) as caught:
+        await client.verify_chain(cosigned=True)
+    assert str(caught.value).startswith("header 4: check 'co-signatures' failed: ")
+    assert message in str(caught.value)
+
+
+async def test_what_is_left_out_only_counts_less(client: AsyncClient, ledger: FakeLedger) -> None:
+    cosign_epochs(ledger, 2)
+    ledger.cosigned[1] = drop_one(*ledger.cosigned[1])  # type: ignore[assignment]
+    found = (await client.verify_chain(cosigned=True)).cosigned
+    assert found is not None
+    assert [item.power for item in found] == [0, 1]
