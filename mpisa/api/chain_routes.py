@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from mpisa.api import convert
@@ -19,13 +20,30 @@ from mpisa.api.routing import (
     read_height,
     read_hex,
     read_int,
+    read_json,
     read_limit,
 )
 from mpisa.primitives.errors import UsageError
+from mpisa.primitives.header import HEADER_BYTES, Certificate, decode_header
 from mpisa.primitives.identifiers import parse_address
 from mpisa.sdk import models
 
 HASH_BYTES: Final = 32
+MAX_REPORTED: Final = 2
+MAX_CERTIFICATE_BYTES: Final = 32 + 64 * 256
+
+
+class ReportedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A header and its certificate, in hex."""
+
+    header: str
+    certificate: str
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One certified header above its epoch's end, or two of one height."""
+
+    headers: list[ReportedHeader]
 
 
 async def head(context: Context, request: web.Request) -> Answer:
@@ -74,6 +92,18 @@ async def validators(context: Context, request: web.Request) -> Answer:
     height = read_height(request)
     at = chain.head().height if height is None else height
     return convert.validators(chain.validators(at), chain.validator_names(at), at, chain.header(at).epoch)
+
+
+async def report(context: Context, request: web.Request) -> Answer:
+    body: Report = await read_json(request, Report)
+    if not 1 <= len(body.headers) <= MAX_REPORTED:
+        raise UsageError(f"headers: expected 1 to {MAX_REPORTED}, got {len(body.headers)}")
+    headers = []
+    for at, item in enumerate(body.headers):
+        header = read_hex(item.header, f"headers[{at}].header", length=HEADER_BYTES)
+        certificate = read_hex(item.certificate, f"headers[{at}].certificate", max_length=MAX_CERTIFICATE_BYTES)
+        headers.append((decode_header(header), Certificate.decode(certificate)))
+    return convert.offences(await context.node.report(headers))
 
 
 async def staking(context: Context, request: web.Request) -> Answer:
@@ -155,6 +185,19 @@ ROUTES = (
         models.Validators,
         query=(HEIGHT,),
         errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/v1/chain/evidence",
+        report,
+        "Report certified headers that contradict each other, or lie above their epoch's end",
+        "chain",
+        models.Offences,
+        description="Whoever signed both headers of a height, or one above its epoch's end, is convicted with the next "
+        "vertex. Give what a light client saw: it froze over these headers. Headers that prove nothing are refused.",
+        body=Report,
+        consumes=("application/json",),
+        errors=(413, 422, 503),
     ),
     Route(
         "GET",

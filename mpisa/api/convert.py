@@ -11,7 +11,7 @@ from mpisa.primitives.identifiers import ArtefactName, format_address
 from mpisa.sdk import models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mpisa.ledger.standing import StakeStanding, StakingStanding, ValidatorStanding
     from mpisa.node import views
@@ -171,6 +171,18 @@ def stream_answer(found: views.StreamAnswer) -> models.StreamAnswer:
         height=found.height,
         receipt=None if found.receipt is None else receipt(found.receipt),
         problem=None if found.error is None else problem_of(found.error),
+    )
+
+
+def offences(found: Iterable[views.OffenceView]) -> models.Offences:
+    """What was proved by a report."""
+    return models.Offences(
+        offences=tuple(
+            models.Offence(
+                kind=item.kind, address=format_address(item.address), epoch=item.epoch, position=item.position
+            )
+            for item in found
+        )
     )
 
 

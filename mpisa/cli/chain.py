@@ -190,6 +190,26 @@ def verify(genesis: str | None, trusted: str | None, skipping: bool, against: tu
         note(f"epoch {item.epoch}, closed at height {item.height}: {item.power} of {item.total_power} power co-signed")
 
 
+@chain.command("report", examples=("mpisa chain report conflict.json",))
+@click.argument("path", metavar="FILE")
+def report(path: str) -> None:
+    """Report certified headers that contradict each other; whoever signed both is convicted.
+
+    FILE holds {"headers": [{"header": HEX, "certificate": HEX}, ...]}: two of one height, or one above its epoch's end.
+    """
+    headers = _read_case(path).get("headers")
+    if not isinstance(headers, list):
+        raise UsageError(f"{path}: headers: expected a list")
+    try:
+        pairs = [(bytes.fromhex(item["header"]), bytes.fromhex(item["certificate"])) for item in headers]
+    except (TypeError, KeyError, ValueError):
+        raise UsageError(f"{path}: headers: expected objects with header and certificate in hex") from None
+    with current().client() as client:
+        found = client.report(pairs)
+    rows = [(item.kind, item.address, item.epoch, item.position) for item in found.offences]
+    emit(found.to_dict(), lambda: table(rows, ("offence", "validator", "epoch", "height")))
+
+
 @chain.command("decide", examples=("mpisa chain decide dag.json --json", "mpisa chain decide - < dag.json"))
 @click.argument("path", metavar="FILE")
 def decide(path: str) -> None:

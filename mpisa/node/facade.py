@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Head,
         HeaderBundle,
         NodeStatus,
+        OffenceView,
         PeerView,
         PinView,
         RecordPage,
@@ -173,6 +174,10 @@ class NodeFacade(Protocol):
 
     def open_stream(self, wait: WaitFor | str) -> AbstractContextManager[TransactionStream]:
         """A stream of transactions, closed on leaving. NotReady when too many are open."""
+        ...
+
+    async def report(self, headers: Sequence[tuple[Header, Certificate]]) -> tuple[OffenceView, ...]:
+        """What certified headers prove of their signers; Rejection where they prove nothing."""
         ...
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from consensus.dag.conflicts import evidence_in
+from consensus.events import EvidenceOffered
 from consensus.parameters import Parameters
 from mpisa._version import __version__
 from mpisa.node.clock import Clock, SystemClock
@@ -20,9 +22,10 @@ from mpisa.node.events import EventHub
 from mpisa.node.following import follow
 from mpisa.node.home import HomeLock
 from mpisa.node.logs import configure_logging
+from mpisa.node.offences import jurisdiction_in
 from mpisa.node.runtime import Runtime, Setup, assemble, read_setup
 from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
-from mpisa.node.views import EventKind, WaitFor
+from mpisa.node.views import EventKind, OffenceView, WaitFor
 from mpisa.primitives.errors import MpisaError, NotReady, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from mpisa.node.chain_view import Chain
     from mpisa.node.flow import Flow
     from mpisa.node.views import NodeStatus, PeerView, TransactionStatus
+    from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
 
 MAX_WAIT_S = 600.0
@@ -289,6 +293,21 @@ class Node:
     def open_stream(self, wait: WaitFor | str) -> AbstractContextManager[Flow]:
         """A stream of transactions, closed on leaving. Raises NotReady when too many are open."""
         return self._running.submissions.flow(_read_wait(wait, MAX_WAIT_S))
+
+    async def report(self, headers: Sequence[tuple[Header, Certificate]]) -> tuple[OffenceView, ...]:
+        """Takes what certified headers prove into a next vertex, kept until it is ordered.
+
+        Raises Rejection where they prove nothing, NotReady where this node makes no vertices.
+        """
+        runtime = self._running
+        if not runtime.helm.proposes():
+            raise NotReady("this node makes no vertices", hint="report it to a validator's node")
+        jurisdiction = jurisdiction_in(runtime.store, runtime.helm.epoch, runtime.parameters)
+        found = await asyncio.to_thread(evidence_in, headers, jurisdiction, runtime.parameters)
+        for item in found:
+            await runtime.ordering.keep_evidence(item.raw)
+            runtime.inbox.post(EvidenceOffered(item.raw))
+        return tuple(OffenceView(item.kind.value, item.address, item.epoch, item.position) for item in found)
 
     def transaction(self, transaction_hash: bytes) -> TransactionStatus:
         """From the chain or from this node's pool. Raises NotFound."""

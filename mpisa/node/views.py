@@ -225,6 +225,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class OffenceView:
+    """What somebody is convicted of: the certificate address in that epoch, and the round or height."""
+
+    kind: str
+    address: Address
+    epoch: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node's own account of itself, for `mpisa node status` and GET /v1/node.
 

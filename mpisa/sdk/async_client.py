@@ -153,6 +153,11 @@ class AsyncClient:
     async def validators(self, height: int | None = None) -> models.Validators:
         return await self.transport.call(sdk.models.Validators, "GET", "/v1/chain/validators", query=_at(height))
 
+    async def report(self, headers: Sequence[tuple[bytes, bytes]]) -> models.Offences:
+        """Hand in one or two certified headers (header and certificate bytes) that convict their signers."""
+        pairs = [{"header": header.hex(), "certificate": certificate.hex()} for header, certificate in headers]
+        return await self.transport.call(sdk.models.Offences, "POST", "/v1/chain/evidence", body={"headers": pairs})
+
     async def staking(self) -> models.Staking:
         """How validators stand: power now and next, stake, who joins, leaves or is jailed."""
         return await self.transport.call(sdk.models.Staking, "GET", "/v1/chain/staking")

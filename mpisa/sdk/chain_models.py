@@ -161,6 +161,23 @@ class Validators(Model, frozen=True, kw_only=True):
     validators: tuple[Validator, ...]
 
 
+class Offence(Model, frozen=True, kw_only=True):
+    """What a validator is convicted of: its address in that epoch; `position` is a round for double-vertex, else a
+    height.
+    """
+
+    kind: str
+    address: str
+    epoch: int
+    position: int
+
+
+class Offences(Model, frozen=True, kw_only=True):
+    """What was proved, and travels to the chain with a next vertex."""
+
+    offences: tuple[Offence, ...]
+
+
 class ValidatorStanding(Model, frozen=True, kw_only=True):
     """A validator as it stands: `power` in this epoch's set (0: not in it), `next_power` in the next one's.
 

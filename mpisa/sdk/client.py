@@ -161,6 +161,9 @@ class Client:
     def validators(self, height: int | None = None) -> models.Validators:
         return self._run(self._client.validators(height))
 
+    def report(self, headers: Sequence[tuple[bytes, bytes]]) -> models.Offences:
+        return self._run(self._client.report(headers))
+
     def staking(self) -> models.Staking:
         return self._run(self._client.staking())
 

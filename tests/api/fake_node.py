@@ -30,6 +30,7 @@ from mpisa.node.views import (
     Head,
     HeaderBundle,
     NodeStatus,
+    OffenceView,
     PeerView,
     PinView,
     RecordPage,
@@ -505,6 +506,15 @@ class FakeNode:
         while nonce in taken:
             nonce += 1
         return nonce
+
+    async def report(self, headers: Sequence[tuple[Header, Certificate]]) -> tuple[OffenceView, ...]:
+        if self.refusal is not None:
+            raise self.refusal
+        return tuple(
+            OffenceView("double-header", self.ledger.genesis.validators[index].address, header.epoch, header.height)
+            for header, certificate in headers[:1]
+            for index in certificate.signers()
+        )
 
     async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
         if self.refusal is not None:

@@ -14,6 +14,7 @@ from mpisa.cli.main import run
 from mpisa.config import NodeConfig, Role
 from mpisa.network.peer_id import peer_id_of
 from mpisa.node.home import Home, NodeKeys, init_home
+from mpisa.primitives.header import encode_header
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.key_file import encode_key_file
 from mpisa.primitives.keys import KeyKind
@@ -165,3 +166,17 @@ async def test_a_place_without_a_node_is_named(mpisa: Mpisa, tmp_path: Path, hom
     (home / "config.toml").unlink()
     code, _, err = await mpisa("node", "leave")
     assert (code, f"no node in {home}" in err) == (3, True)
+
+
+async def test_a_report_names_who_is_convicted(mpisa: Mpisa, tmp_path: Path) -> None:
+    header = FakeLedger(*make_genesis()).blocks[0].header
+    certificate = (0).to_bytes(31, "big") + b"\1" + bytes(64)
+    file = tmp_path / "conflict.json"
+    pair = {"header": encode_header(header).hex(), "certificate": certificate.hex()}
+    file.write_text(json.dumps({"headers": [pair, pair]}))
+    code, out, err = await mpisa("chain", "report", str(file), "--json")
+    assert code == 0, err
+    assert [item["kind"] for item in json.loads(out)["offences"]] == ["double-header"]
+    file.write_text("{}")
+    code, _, err = await mpisa("chain", "report", str(file))
+    assert (code, err.splitlines()[0]) == (2, f"error: {file}: headers: expected a list")

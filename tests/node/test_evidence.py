@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from consensus.dag.vertex import ExecutionSignature, Vertex, decode_vertex, encode_vertex, sign_vertex
 from consensus.parameters import Parameters
 from mpisa.ledger.offences import OffenceKind
@@ -12,7 +14,8 @@ from mpisa.network.ports import PeerId
 from mpisa.node.home import NodeKeys
 from mpisa.node.links import SIGNATURE_FRAME, VERTEX_FRAME, encode_signature
 from mpisa.primitives import codec
-from mpisa.primitives.header import certificate_digest
+from mpisa.primitives.errors import Rejection
+from mpisa.primitives.header import certificate_digest, make_certificate, sign_header
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
 from mpisa.primitives.state_keys import offence_key
 from tests.node.cluster import Cluster, key_of, running, until
@@ -109,5 +112,27 @@ async def test_two_headers_of_one_height(tmp_path: Path) -> None:
         assert done.height is not None
         peer = cluster.nodes[OFFENDER]._running.network.peer_id
         await cluster.nodes[0]._running.links._on_frame(peer, false_header(cluster, done.height, 7))
+        kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
+        assert (kind, position) == (OffenceKind.DOUBLE_HEADER, done.height)
+
+
+async def test_a_report_of_two_certified_headers_convicts_whoever_signed_both(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        done = await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "certified")
+        assert done.height is not None
+        await cluster.level(done.height)
+        header = cluster.nodes[0].chain.header(done.height)
+        certificate = cluster.nodes[0].chain.certificate(done.height)
+        assert certificate is not None
+        keys = validator_keys_of(cluster, OFFENDER)
+        assert keys.certificate is not None
+        genuine = make_certificate({OFFENDER: sign_header(keys.certificate, header)})
+        fork = replace(header, state_root=bytes(32))
+        forged = make_certificate({OFFENDER: sign_header(keys.certificate, fork)})
+        with pytest.raises(Rejection, match="bad-evidence: nobody signed two of these headers"):
+            await cluster.nodes[0].report([(header, certificate)])
+        [offence] = await cluster.nodes[0].report([(header, genuine), (fork, forged)])
+        assert (offence.kind, offence.epoch, offence.position) == ("double-header", 0, done.height)
+        assert offence.address == cluster.genesis.validators[OFFENDER].address
         kind, position, _ = codec.expect_tuple(await everywhere(cluster), "offence", length=3)
         assert (kind, position) == (OffenceKind.DOUBLE_HEADER, done.height)
