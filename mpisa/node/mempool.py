@@ -1,4 +1,4 @@
-"""Validated transactions that wait to be executed (docs/protocol.md, section 17).
+"""Validated transactions that wait to be executed (docs/protocol.md, section 19).
 
 Each sits in one of two states: waiting, or in flight since a round of ours. It leaves when it was executed, has
 expired, its nonce was used by another, one with a higher fee replaced it, or the pool was full and it offered least; a
