@@ -164,6 +164,67 @@ ORDERING = (
         "tests/consensus/test_conduct.py",
         "tests/consensus/test_rota.py",
     ),
+    mutant(
+        "keeps what was decided under the schedule before",
+        "consensus/order/sequencer.py",
+        "if self.committer.schedule is not before:",
+        "if False:",
+        *ORDER,
+    ),
+    mutant(
+        "forgets at a restart who is suspended",
+        "consensus/order/rota.py",
+        "        self._set(suspended(checkpoint.conduct, checkpoint.index))\n",
+        "",
+        "tests/consensus/test_rota.py",
+        *ORDER,
+    ),
+    mutant(
+        "leaves conduct out of the window root",
+        "consensus/order/checkpoint.py",
+        "        conduct_root(checkpoint.conduct),\n",
+        "",
+        "tests/consensus/test_rota.py",
+        *ORDER,
+    ),
+)
+
+OFFENCES = (
+    mutant(
+        "takes two signatures over one header for two headers",
+        "consensus/dag/evidence.py",
+        "if first.header_hash >= second.header_hash:",
+        "if first.header_hash > second.header_hash:",
+        "tests/consensus/evidence",
+    ),
+    mutant(
+        "takes anything for the certified header that another strays from",
+        "consensus/dag/judging.py",
+        "if not committee.is_quorum(power):",
+        "if False:",
+        "tests/consensus/evidence",
+    ),
+    mutant(
+        "judges a height by the running epoch's committee",
+        "consensus/dag/judging.py",
+        "if era.first <= height and (era.last is None or height <= era.last):",
+        "if era.last is None:",
+        "tests/consensus/evidence",
+    ),
+    mutant(
+        "accuses by signatures that it didn't check",
+        "consensus/order/witness.py",
+        "is_signed_by(self._committee[author].address, digest, claim.signed.signature)",
+        "True",
+        "tests/consensus/test_witness.py",
+    ),
+    mutant(
+        "loses the evidence that an epoch's end left unordered",
+        "consensus/succession.py",
+        "        self._offer()\n",
+        "",
+        *EPOCHS,
+    ),
 )
 
 PERSISTENCE = (
@@ -292,17 +353,24 @@ GATES = (
     mutant(
         "takes in every twin that anybody sends",
         ADMISSION,
-        "return self.pending.is_missing(vertex.id) and len(others) < self._budget",
+        "return self.pending.is_missing(vertex.id)",
         "return True",
         "tests/consensus/test_admission.py",
     ),
     mutant(
         "takes in any number of twins that others need",
         ADMISSION,
-        "return self.pending.is_missing(vertex.id) and len(others) < self._budget",
-        "return self.pending.is_missing(vertex.id)",
+        "get((introducer, ref.author), 0) >= limit for ref in twins",
+        "get((introducer, ref.author), 0) >= 1 << 30 for ref in twins",
         "tests/consensus/test_admission.py",
         "tests/simulator/test_strategies.py",
+    ),
+    mutant(
+        "bounds twins whoever introduces them",
+        ADMISSION,
+        "if any(self._charges.get(ref.round, {}).get((introducer, ref.author), 0) >= limit for ref in twins):",
+        "if any(sum(self._charges.get(ref.round, {}).values()) >= limit for ref in twins):",
+        "tests/consensus/test_admission.py",
     ),
     mutant(
         "takes in vertices of the future at once",
@@ -475,6 +543,7 @@ LEDGER = (
 MUTANTS: tuple[Mutant, ...] = (
     *COMMIT_RULE,
     *ORDERING,
+    *OFFENCES,
     *PERSISTENCE,
     *PACE,
     *GATES,
