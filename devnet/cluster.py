@@ -8,14 +8,14 @@ empties the chain's data in a home that we recognise as ours. Commands on one ho
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devnet import health, state
 from devnet.launch import LOGS, Serve, added_lines, fork_node, log_sizes, prepare_to_fork
 from devnet.plan import Plan, Say
-from devnet.process import ProcessIdentity, is_alive, lock_holder, terminate, wait_gone
+from devnet.process import ProcessIdentity, is_alive, is_paused, lock_holder, terminate, wait_gone
 from devnet.state import Manifest
 from mpisa.primitives.errors import InvalidConfig, NotFound, NotReady
 
@@ -55,11 +55,11 @@ def up(home: Path, plan: Plan, serve: Callable[[], Serve], say: Say, *, timeout_
     home.mkdir(parents=True, exist_ok=True)
     with state.locked(home):
         manifest = _load_or_make(home, plan, say)
-        alive = _alive(home)
+        alive = running(home)
         absent = [node for node in manifest.nodes if node.name not in alive]
         if absent:
             _start(home, manifest, alive, serve(), say, begun + timeout_s)
-        manifest = _with_pids(manifest, _alive(home))
+        manifest = _with_pids(manifest, running(home))
         state.write_json(home / state.MANIFEST, manifest.to_json())
     return Started(manifest, tuple(node.name for node in absent), tuple(alive), round(time.monotonic() - begun, 3))
 
@@ -70,6 +70,15 @@ def _load_or_make(home: Path, plan: Plan, say: Say) -> Manifest:
         from devnet.genesis import make
 
         return make(home, plan, say)
+    from devnet.genesis import why_unreadable
+
+    reason = why_unreadable(home)
+    if reason is not None:
+        raise InvalidConfig(
+            f"the devnet in {home} was made by another version of mpisa: {reason}",
+            hint=f"make it anew, with the same accounts: mpisa devnet reset --home {home}, then mpisa devnet up --home "
+            f"{home}",
+        )
     plan.require_matches(manifest)
     return manifest
 
@@ -90,6 +99,34 @@ def _start(
     except BaseException:
         terminate(fresh.values(), grace_s=STOP_GRACE_S)
         raise
+
+
+def start(home: Path, names: Sequence[str], serve: Callable[[], Serve], say: Say, timeout_s: float) -> None:
+    """Start these nodes of the devnet and return once each answers: whether it is ready may be up to the others.
+
+    Raises NotReady for one that ends, or says nothing within `timeout_s` seconds; the others go on.
+    """
+    with state.locked(home):
+        manifest = state.require_manifest(home)
+        processes = running(home)
+        nodes = [node for node in manifest.nodes if node.name in names and node.name not in processes]
+        logged = {node.name: log_sizes(node.home) for node in nodes}
+        run = serve() if nodes else None
+        prepare_to_fork()
+        for node in nodes:
+            assert run is not None
+            processes[node.name] = fork_node(node.name, node.home, run)
+        state.write_processes(home, processes)
+        state.write_json(home / state.MANIFEST, _with_pids(manifest, processes).to_json())
+    deadline = time.monotonic() + timeout_s
+    for node in nodes:
+        while health.ask(node.api, "/healthz") is None:
+            if not is_alive(processes[node.name]):
+                raise _failed(node, "ended while starting", logged[node.name], "")
+            if time.monotonic() > deadline:
+                raise _failed(node, "doesn't answer", logged[node.name], "")
+            time.sleep(_POLL_S)
+        say(f"{node.name} runs again")
 
 
 def _await_ready(
@@ -114,10 +151,12 @@ def _await_ready(
             time.sleep(_POLL_S)
 
 
-def _failed(node: state.DevnetNode, what: str, logged: tuple[int, ...]) -> NotReady:
+def _failed(
+    node: state.DevnetNode, what: str, logged: tuple[int, ...], rest: str = "; nothing that was started is left running"
+) -> NotReady:
     lines = "\n".join(f"  {line}" for line in added_lines(node.home, logged)) or "  (it logged nothing)"
     return NotReady(
-        f"{node.name} {what}; nothing that was started is left running. What it said last:\n{lines}",
+        f"{node.name} {what}{rest}. What it said last:\n{lines}",
         hint=f"the whole log: {node.home / LOGS[1]}",
     )
 
@@ -131,16 +170,16 @@ def _with_pids(manifest: Manifest, processes: Mapping[str, ProcessIdentity]) -> 
 
 def attend(home: Path, say: Say) -> None:
     """Stay until every node has ended, and say when one does; a node that another command starts is taken in."""
-    known = _alive(home)
+    known = running(home)
     while known:
         wait_gone(known.values(), _WATCH_S, first=True)
-        now = _alive(home)
+        now = running(home)
         for name in sorted(known.keys() - now.keys()):
             say(f"{name} has ended; start it again: mpisa devnet up --home {home}")
         known = now
 
 
-def _alive(home: Path) -> dict[str, ProcessIdentity]:
+def running(home: Path) -> dict[str, ProcessIdentity]:
     """The running nodes: those on record, and those that somebody started by hand on a node's home."""
     found = {name: identity for name, identity in state.read_processes(home).items() if is_alive(identity)}
     manifest = state.read_manifest(home)
@@ -160,7 +199,7 @@ def down(home: Path, *, grace_s: float = STOP_GRACE_S) -> Stopped:
 
 
 def _down(home: Path, grace_s: float) -> Stopped:
-    alive = _alive(home)
+    alive = running(home)
     ended, killed = terminate(alive.values(), grace_s=grace_s)
     state.write_processes(home, {})
     manifest = state.read_manifest(home)
@@ -175,7 +214,8 @@ def _down(home: Path, grace_s: float) -> Stopped:
 
 
 def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[str, ...]]:
-    """Stop the devnet and delete what its chain and stores hold; accounts, keys, addresses and genesis stay.
+    """Stop the devnet and delete what its chain and stores hold; accounts, keys, addresses and genesis stay. Where this
+    version can't read the genesis or the settings, the nodes go too: `up` makes them anew, with the same accounts.
 
     Returns what was stopped and the names of the nodes that were emptied. Refuses a directory that `up` did not make.
     """
@@ -183,7 +223,7 @@ def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[
         raise InvalidConfig(
             f"{home} is not the home of a devnet: nothing was deleted", hint="name the DIR given to `devnet up --home`"
         )
-    from devnet.genesis import discard_unfinished, empty_node
+    from devnet.genesis import discard_unfinished, empty_node, why_unreadable
 
     with state.locked(home):
         stopped = _down(home, grace_s)
@@ -191,6 +231,9 @@ def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[
         if manifest is None:
             discard_unfinished(home)
             return stopped, ()
+        if why_unreadable(home) is not None:
+            discard_unfinished(home)
+            return stopped, tuple(node.name for node in manifest.nodes)
         for node in manifest.nodes:
             empty_node(node.home)
         return stopped, tuple(node.name for node in manifest.nodes)
@@ -199,9 +242,15 @@ def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[
 def status(home: Path) -> tuple[Manifest, tuple[health.NodeReport, ...]]:
     """Every node's height, root and peers."""
     manifest = state.require_manifest(home)
-    alive = _alive(home)
+    alive = running(home)
     reports = tuple(
-        health.report(node.name, alive[node.name].pid if node.name in alive else None, node.name in alive, node.api)
+        health.report(
+            node.name,
+            alive[node.name].pid if node.name in alive else None,
+            node.name in alive,
+            node.api,
+            paused=node.name in alive and is_paused(alive[node.name]),
+        )
         for node in manifest.nodes
     )
     return manifest, reports

@@ -196,6 +196,7 @@ def _make_genesis(plan: Plan, members: tuple[_Member, ...], accounts: tuple[_Acc
 def _make_home(path: Path, member: _Member, members: tuple[_Member, ...], genesis_text: str) -> None:
     config = NodeConfig(
         name=member.name,
+        devnet=True,
         api=ApiConfig(host=HOST, port=member.api_port),
         peer=PeerConfig(
             host=HOST,
@@ -205,6 +206,15 @@ def _make_home(path: Path, member: _Member, members: tuple[_Member, ...], genesi
         ),
     )
     init_home(path, config, genesis_text=genesis_text, keys=member.keys)
+
+
+def why_unreadable(home: Path) -> str | None:
+    """What this version can't read of a devnet's genesis document or of its nodes' settings; None when all is well."""
+    try:
+        Genesis.from_json((home / GENESIS).read_text(encoding="utf-8"))
+    except (Rejection, OSError, UnicodeDecodeError) as error:
+        return f"{home / GENESIS}: {error}"
+    return None
 
 
 def discard_unfinished(home: Path) -> None:

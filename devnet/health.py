@@ -13,6 +13,16 @@ from urllib.parse import urlsplit
 
 TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 1 << 20
+TROUBLES = (
+    ("halted", "halted"),
+    ("disk", "disk full"),
+    ("a quorum is needed", "no quorum"),
+    ("connected to no authority", "no peers"),
+    ("catching up", "catching up"),
+    ("certif", "not certifying"),
+    ("does not answer", "silent"),
+)
+"""What a reason holds, and what it is called in a table; the first that fits counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,12 @@ class NodeReport:
     state_root: str | None
     peers: int | None
     reasons: tuple[str, ...]
+    paused: bool = False
+
+    @property
+    def trouble(self) -> str | None:
+        """In two words, what keeps a running node from serving; None while it is merely on its way."""
+        return next((word for sign, word in TROUBLES for reason in self.reasons if sign in reason), None)
 
 
 def ask(api: str, path: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, dict[str, Any]] | None:
@@ -66,10 +82,12 @@ def health(api: str) -> Health:
     return Health(False, tuple(map(str, reasons)) or (f"/readyz answered {status}",))
 
 
-def report(name: str, pid: int | None, running: bool, api: str) -> NodeReport:
-    """Ask a node for its head and its peers."""
+def report(name: str, pid: int | None, running: bool, api: str, *, paused: bool = False) -> NodeReport:
+    """Ask a node for its head and its peers; one that is paused couldn't answer."""
     if not running:
         return NodeReport(name, pid, False, False, api, None, None, None, None, ("not running",))
+    if paused:
+        return NodeReport(name, pid, True, False, api, None, None, None, None, ("paused",), True)
     state = health(api)
     _, head = ask(api, "/v1/chain/head") or (0, {})
     _, peers = ask(api, "/v1/peers") or (0, {})

@@ -51,6 +51,12 @@ def identify(pid: int) -> ProcessIdentity | None:
     return ProcessIdentity(pid, found[1], boot_id())
 
 
+def is_paused(identity: ProcessIdentity) -> bool:
+    """Whether exactly this process is stopped by a signal."""
+    found = _stat(identity.pid)
+    return found is not None and found[0] == "T" and is_alive(identity)
+
+
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether exactly this process still runs."""
     return identify(identity.pid) == identity
@@ -116,8 +122,12 @@ def _reap(pid: int) -> None:
 def terminate(
     identities: Iterable[ProcessIdentity], *, grace_s: float
 ) -> tuple[tuple[ProcessIdentity, ...], tuple[ProcessIdentity, ...]]:
-    """SIGTERM, wait up to `grace_s` seconds, SIGKILL the rest. Returns (ended by themselves, killed)."""
+    """SIGTERM (one that is paused has to go on to hear it), wait up to `grace_s` seconds, SIGKILL the rest. Returns
+    (ended by themselves, killed).
+    """
     asked = tuple(identity for identity in identities if send_signal(identity, signal.SIGTERM))
+    for identity in asked:
+        send_signal(identity, signal.SIGCONT)
     stubborn = wait_gone(asked, grace_s)
     for identity in stubborn:
         send_signal(identity, signal.SIGKILL)

@@ -132,6 +132,8 @@ class NodeConfig:
 
     name: str = "node"
     role: Role = Role.VALIDATOR
+    devnet: bool = False
+    """Whether whoever holds the node's token may make it break its own links: for devnets alone."""
     api: ApiConfig = field(default_factory=ApiConfig)
     peer: PeerConfig = field(default_factory=PeerConfig)
     limits: Limits = field(default_factory=Limits)
@@ -358,13 +360,14 @@ def parse_config(document: Mapping[str, Any], file: Path) -> NodeConfig:
             "name", default.name, "1 to 63 letters, digits, dots, dashes", lambda text: bool(_NAME.fullmatch(text))
         ),
         role=Role(table.required("role", default.role.value, f"one of {', '.join(roles)}", roles.__contains__)),
+        devnet=table.flag("devnet", default.devnet),
         api=_read_api(table.table("api")),
         peer=_read_peer(table.table("peer")),
         limits=_read_limits(table.table("limits")),
         history=_read_history(table.table("history")),
         log=_read_log(table.table("log")),
     )
-    table.finish("name, role, api, peer, limits, history, log")
+    table.finish("name, role, devnet, api, peer, limits, history, log")
     return config
 
 
@@ -415,6 +418,8 @@ def _lines(
 def write_config(file: Path, config: NodeConfig) -> None:
     """Writes what `read_config` reads back to the same value."""
     lines = [f"name = {_toml(config.name)}", f"role = {_toml(config.role)}"]
+    if config.devnet:
+        lines.append(f"devnet = {_toml(config.devnet)}")
     lines += ["", "[api]", *_lines(config.api)]
     lines += ["", "[limits]", *_lines(config.limits)]
     lines += ["", "[history]", *_lines(config.history)]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from aiohttp import web
 
-from mpisa.api import artefact_routes, blob_routes, chain_routes, event_routes, node_routes, transaction_routes
+from mpisa.api import (
+    artefact_routes,
+    blob_routes,
+    chain_routes,
+    devnet_routes,
+    event_routes,
+    node_routes,
+    transaction_routes,
+)
 from mpisa.api.openapi import describe
 from mpisa.api.routing import Answer, Context, Route
 
+if TYPE_CHECKING:
+    from mpisa.config import NodeConfig
+
 
 async def openapi(context: Context, request: web.Request) -> Answer:
-    return web.Response(body=document(), content_type="application/json")
+    return web.Response(body=document(routes_of(context.node.config)), content_type="application/json")
 
 
 ROUTES: tuple[Route, ...] = (
@@ -25,6 +38,11 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def document() -> bytes:
-    """The OpenAPI document of ROUTES."""
-    return msgspec.json.encode(describe(ROUTES))
+def routes_of(config: NodeConfig) -> tuple[Route, ...]:
+    """What a node with these settings serves."""
+    return (*ROUTES, *devnet_routes.ROUTES) if config.devnet else ROUTES
+
+
+def document(routes: tuple[Route, ...] = ROUTES) -> bytes:
+    """The OpenAPI document of these routes."""
+    return msgspec.json.encode(describe(routes))

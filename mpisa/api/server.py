@@ -23,7 +23,7 @@ from mpisa.api.event_feed import EventFeed
 from mpisa.api.guard import Guard
 from mpisa.api.metrics import Metrics
 from mpisa.api.problems import error_of_http, problem_response
-from mpisa.api.routes import ROUTES
+from mpisa.api.routes import routes_of
 from mpisa.api.routing import MAX_JSON_BODY_BYTES, Context, Route
 from mpisa.api.runtime import Announcement, read_or_make_token
 from mpisa.primitives.errors import InvalidConfig, MpisaError
@@ -111,8 +111,9 @@ class ApiServer:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._middleware], client_max_size=MAX_JSON_BODY_BYTES)
-        application[_ROUTE] = {(route.method, route.path): route for route in ROUTES}
-        for route in ROUTES:
+        routes = routes_of(self._node.config)
+        application[_ROUTE] = {(route.method, route.path): route for route in routes}
+        for route in routes:
             application.router.add_route(
                 route.method, route.path, self._serve(route), expect_handler=self._expect(route)
             )

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpisa.cli.commands import group
+from mpisa.cli.commands import Group, group
 from mpisa.cli.render import emit, hint, note, plain, table
 from mpisa.cli.settings import current
+from mpisa.primitives.errors import NotReady
 
 if TYPE_CHECKING:
     from devnet.cluster import Stopped
+    from devnet.faults import Told
+    from devnet.health import NodeReport
     from devnet.launch import Serve
     from devnet.state import Manifest
 
@@ -123,10 +126,11 @@ def _stopped_text(stopped: Stopped) -> str:
 
 @devnet.command("status", examples=("mpisa devnet status", "mpisa devnet status --json"))
 def status() -> None:
-    """Each node's height, state root and peers."""
-    from devnet import cluster
+    """Each node's height, state root and peers, what is wrong with it, and the faults in force."""
+    from devnet import cluster, faults
 
     manifest, reports = cluster.status(current().home_or_default())
+    wrong = {item.name: item for item in faults.faults(manifest.home)}
     by_name = {node.name: node for node in manifest.nodes}
     data = {
         "chain_id": manifest.chain_id,
@@ -144,7 +148,9 @@ def status() -> None:
                 "ordered_height": report.ordered_height,
                 "state_root": report.state_root,
                 "peers": report.peers,
+                "state": _state_word(report),
                 "reasons": list(report.reasons),
+                "faults": list(wrong[report.name].words()),
             }
             for report in reports
         ],
@@ -152,7 +158,7 @@ def status() -> None:
     rows = [
         (
             report.name,
-            "ready" if report.ready else "starting" if report.running else "down",
+            _state_word(report),
             report.pid,
             report.height,
             (report.state_root or "-")[:16],
@@ -162,8 +168,25 @@ def status() -> None:
         for report in reports
     ]
     emit(data, lambda: table(rows, ("node", "state", "pid", "height", "state root", "peers", "url")))
+    for report in reports:
+        if report.running and not report.ready:
+            note(f"{report.name}: {'; '.join(report.reasons)}")
+        for words in wrong[report.name].words():
+            note(f"{report.name}: fault: {words}")
+    if any(item.paused or item.links for item in wrong.values()):
+        hint(f"undo the faults: mpisa devnet heal --home {manifest.home}")
     if not all(report.running for report in reports):
         hint(f"start the rest: mpisa devnet up --detach --home {manifest.home}")
+
+
+def _state_word(report: NodeReport) -> str:
+    if not report.running:
+        return "down"
+    if report.paused:
+        return "paused"
+    if report.ready:
+        return "ready"
+    return report.trouble or "starting"
 
 
 @devnet.command("logs", examples=("mpisa devnet logs node2", "mpisa devnet logs -f"))
@@ -182,6 +205,116 @@ def logs(name: str | None, follow: bool, lines: int) -> None:
             emit({"node": node, "line": line})
         else:
             print(line if name else f"{node}  {line}", flush=follow)
+
+
+@devnet.group("fault", cls=Group)
+def fault() -> None:
+    """Break something on purpose, and see what the network makes of it; `heal` undoes it.
+
+    Broken links last until they are healed or until the node that breaks them ends. What nodes are told adds up. Exit
+    code 6: some node couldn't be told (paused, or down); the error names it, the others did what was asked.
+    """
+
+
+_NODES = click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
+_FROM = click.option(
+    "--from", "others", multiple=True, metavar="NODE", help="Only the links with this node; repeatable.  [default: all]"
+)
+
+
+@fault.command(
+    "partition",
+    examples=(
+        "mpisa devnet fault partition node3 node4",
+        "mpisa devnet fault partition node1 --from node2 --one-way --json",
+    ),
+)
+@_NODES
+@_FROM
+@click.option("--one-way", is_flag=True, help="Only what the named nodes send gets lost; they still hear the others.")
+def partition(nodes: tuple[str, ...], others: tuple[str, ...], one_way: bool) -> None:
+    """Cut the named nodes off from all the others: connections are closed, new ones refused, in both directions."""
+    from devnet import faults
+
+    told = faults.partition(current().home_or_default(), nodes, others, one_way=one_way)
+    _report_fault("partition", nodes, told)
+
+
+@fault.command(
+    "delay",
+    examples=(
+        "mpisa devnet fault delay 100 node2",
+        "mpisa devnet fault delay 50 node1 --jitter 20 --from node2 --json",
+    ),
+)
+@click.argument("milliseconds", type=click.IntRange(0, 60_000), metavar="MS")
+@_NODES
+@_FROM
+@click.option(
+    "--jitter", type=click.IntRange(0, 60_000), default=0, metavar="MS", help="Up to so much more, at random."
+)
+def delay(milliseconds: int, nodes: tuple[str, ...], others: tuple[str, ...], jitter: int) -> None:
+    """Hold back what passes between the named nodes and the others, by so many milliseconds each way."""
+    from devnet import faults
+
+    _report_fault("delay", nodes, faults.delay(current().home_or_default(), nodes, others, milliseconds, jitter))
+
+
+@fault.command(
+    "drop", examples=("mpisa devnet fault drop 20 node2", "mpisa devnet fault drop 5 node1 --from node2 --json")
+)
+@click.argument("percent", type=click.IntRange(0, 100), metavar="PERCENT")
+@_NODES
+@_FROM
+def drop(percent: int, nodes: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Lose a share of what passes between the named nodes and the others, each way."""
+    from devnet import faults
+
+    _report_fault("drop", nodes, faults.drop(current().home_or_default(), nodes, others, percent))
+
+
+@fault.command("kill", examples=("mpisa devnet fault kill node4", "mpisa devnet fault kill node1 node2 --json"))
+@_NODES
+def kill(nodes: tuple[str, ...]) -> None:
+    """End nodes by SIGKILL, as a power cut would; `heal` starts them again."""
+    from devnet import faults
+
+    _report_fault("kill", nodes, faults.kill(current().home_or_default(), nodes))
+
+
+@fault.command("pause", examples=("mpisa devnet fault pause node4", "mpisa devnet fault pause node1 node2 --json"))
+@_NODES
+def pause(nodes: tuple[str, ...]) -> None:
+    """Make nodes stand still by SIGSTOP, connections and all; `heal` lets them go on."""
+    from devnet import faults
+
+    _report_fault("pause", nodes, faults.pause(current().home_or_default(), nodes))
+
+
+def _report_fault(kind: str, nodes: tuple[str, ...], told: Told) -> None:
+    """Print what was done. Raises NotReady where some node that was to take part doesn't listen."""
+    emit(
+        {"fault": kind, "nodes": list(nodes), "told": list(told.told), "silent": list(told.silent)},
+        lambda: f"{kind}: told {', '.join(told.told) or 'nobody'}",
+    )
+    home = current().home_or_default()
+    hint(f"undo it: mpisa devnet heal --home {home}")
+    if told.silent:
+        raise NotReady(
+            f"{kind}: {', '.join(told.silent)} can't be told: paused, or not running",
+            hint=f"see how they are: mpisa devnet status --home {home}",
+        )
+
+
+@devnet.command("heal", examples=("mpisa devnet heal", "mpisa devnet heal node3 --json"))
+@click.argument("nodes", nargs=-1, metavar="[NODE...]")
+def heal(nodes: tuple[str, ...]) -> None:
+    """Undo every fault of the named nodes, or all: links are whole, paused nodes go on, those that are down start."""
+    from devnet import faults
+
+    healed = faults.heal(current().home_or_default(), nodes, _serve, note)
+    data = {"resumed": list(healed.resumed), "started": list(healed.started), "links": list(healed.links)}
+    emit(data, lambda: "\n".join(f"{what}: {', '.join(who)}" for what, who in data.items() if who) or "nothing to heal")
 
 
 @devnet.command("reset", examples=("mpisa devnet reset", "mpisa devnet reset --home /tmp/seven"))

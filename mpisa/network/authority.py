@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from mpisa.network import wire
+from mpisa.network.gate import DelayLine, Gate
 from mpisa.network.peer_client import MAX_MESSAGE_BYTES, PeerClient
 from mpisa.network.peer_server import PeerServer
 from mpisa.network.ports import FrameHandler, NetworkLimits, NetworkStats, PeerAddress, PeerId, RequestHandler
@@ -83,7 +84,7 @@ class WebSocketFrames:
 class Link:
     """The sending link to one authority."""
 
-    def __init__(self, peer: PeerId, limits: NetworkLimits, stats: NetworkStats) -> None:
+    def __init__(self, peer: PeerId, limits: NetworkLimits, stats: NetworkStats, gate: Gate | None = None) -> None:
         self.peer = peer
         self.carrier: str | None = None
         self.task: asyncio.Task[None] | None = None
@@ -93,12 +94,24 @@ class Link:
         self._queued_bytes = 0
         self._ready = asyncio.Event()
         self._news = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._delayed = DelayLine(gate or Gate(), peer, limits, stats, self._queue_up)
 
     def push(self, frame: bytes) -> bool:
         """Queues a frame when the link is up; drops the oldest ones when that is too many."""
         if self.carrier is None:
             self._stats.frames_dropped += 1
             return False
+        if not self._delayed.takes(frame):
+            self._queue_up(frame)
+        return True
+
+    def sever(self) -> None:
+        """The link ends now; it is up again when connecting succeeds."""
+        if self._sender is not None:
+            self._sender.cancel()
+
+    def _queue_up(self, frame: bytes) -> None:
         self._queue.append(frame)
         self._queued_bytes += len(frame)
         while (
@@ -108,7 +121,6 @@ class Link:
             self._queued_bytes -= len(self._queue.popleft())
             self._stats.frames_dropped += 1
         self._ready.set()
-        return True
 
     def wake(self) -> None:
         """There is news of the peer: connect now."""
@@ -138,13 +150,14 @@ class Link:
     async def _serve(self, stream: FrameStream) -> None:
         self.carrier = stream.carrier
         self._stats.authority_reconnects += 1
-        sender = asyncio.create_task(self._send_all(stream))
+        sender = self._sender = asyncio.create_task(self._send_all(stream))
         closed = asyncio.create_task(stream.wait_closed())
         patience = None if stream.carrier == WebSocketFrames.carrier else FALLBACK_RETRY_SECONDS
         try:
             await asyncio.wait((sender, closed), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.carrier = None
+            self.carrier = self._sender = None
+            self._delayed.clear()
             sender.cancel()
             closed.cancel()
             await asyncio.gather(sender, closed, return_exceptions=True)
@@ -187,8 +200,10 @@ class PeerAuthorityLinks:
         find: Callable[[PeerId], PeerAddress | None],
         limits: NetworkLimits,
         stats: NetworkStats,
+        gate: Gate | None = None,
     ) -> None:
         self._own = own
+        self._gate = gate or Gate()
         self._client = client
         self._server = server
         self._find = find
@@ -225,7 +240,7 @@ class PeerAuthorityLinks:
                 task.cancel()
         for peer in self._known:
             if peer not in self._links:
-                self._links[peer] = Link(peer, self._limits, self._stats)
+                self._links[peer] = Link(peer, self._limits, self._stats, self._gate)
                 if self._running:
                     self._run(self._links[peer])
 
@@ -242,6 +257,13 @@ class PeerAuthorityLinks:
         link = self._links.get(peer)
         if link is not None:
             link.wake()
+
+    def sever(self, peers: frozenset[PeerId]) -> None:
+        """The links to these peers end, in both directions."""
+        for peer in peers:
+            link = self._links.get(peer)
+            if link is not None:
+                link.sever()
 
     async def send(self, peer: PeerId, frame: bytes) -> bool:
         self._validate(frame)
@@ -315,6 +337,8 @@ class PeerAuthorityLinks:
         link.task = asyncio.create_task(link.run(self._connect), name=f"authority link {link.peer}")
 
     async def _connect(self, peer: PeerId) -> FrameStream:
+        if self._gate.is_cut(peer):
+            raise Unreachable(f"{peer} is cut off")
         address = self._address(peer)
         failure: MpisaError = Unreachable(f"no peer port known of {peer}")
         if address is not None and address.peer_url is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpisa.network import messages
+from mpisa.network.gate import Gate
 from mpisa.network.libp2p_host.host import Libp2pHost
 from mpisa.network.messages import REQUEST_PROTOCOL
 from mpisa.network.ports import NetworkLimits, NetworkStats, PeerId, RequestHandler
@@ -20,9 +21,15 @@ class Libp2pFallback:
     """
 
     def __init__(
-        self, host: Libp2pHost, handlers: dict[str, RequestHandler], limits: NetworkLimits, stats: NetworkStats
+        self,
+        host: Libp2pHost,
+        handlers: dict[str, RequestHandler],
+        limits: NetworkLimits,
+        stats: NetworkStats,
+        gate: Gate | None = None,
     ) -> None:
         self._host = host
+        self._gate = gate or Gate()
         self._handlers = handlers
         self._limits = limits
         self._stats = stats
@@ -34,9 +41,10 @@ class Libp2pFallback:
         self._stats.requests_sent += 1
         limit = self._limits.max_answer_bytes
         question = messages.encode_request(kind, body)
-        answer = await self._host.ask(
-            peer, REQUEST_PROTOCOL, question, max_bytes=limit + messages.ANSWER_OVERHEAD, timeout=timeout
-        )
+        async with self._gate.passage(peer, timeout):
+            answer = await self._host.ask(
+                peer, REQUEST_PROTOCOL, question, max_bytes=limit + messages.ANSWER_OVERHEAD, timeout=timeout
+            )
         return messages.decode_answer(answer, limit)
 
     async def answer(self, peer: PeerId, question: bytes) -> bytes:

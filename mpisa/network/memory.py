@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from mpisa.network.exchange import BatchAnswer, BlockExchange
+from mpisa.network.gate import DelayLine, Gate
 from mpisa.network.gossip import validate_message
 from mpisa.network.ports import (
     BlockSource,
     FrameHandler,
     GossipMessage,
     GossipSubscription,
+    LinkRule,
     NetworkConfig,
     NetworkLimits,
     NetworkStats,
@@ -60,7 +62,7 @@ class MemoryHub:
     def reach(self, one: PeerId, other: PeerId) -> MemoryNetwork:
         """The other node. Raises Unreachable."""
         node = self._running.get(other)
-        if node is None or one not in self._running or frozenset((one, other)) in self._cuts:
+        if node is None or one not in self._running or self._is_cut(one, other):
             raise Unreachable(f"{other} isn't reachable")
         return node
 
@@ -70,11 +72,16 @@ class MemoryHub:
         return [
             node
             for peer, node in sorted(self._running.items())
-            if own is not None
-            and peer != one
-            and frozenset((one, peer)) not in self._cuts
-            and node.chain_hash == own.chain_hash
+            if own is not None and peer != one and not self._is_cut(one, peer) and node.chain_hash == own.chain_hash
         ]
+
+    def _is_cut(self, one: PeerId, other: PeerId) -> bool:
+        if frozenset((one, other)) in self._cuts:
+            return True
+        return any(
+            node is not None and node.gate.is_cut(peer)
+            for node, peer in ((self._running.get(one), other), (self._running.get(other), one))
+        )
 
     def _tell(self, node: MemoryNetwork, connected: bool) -> None:
         for other in list(self._running.values()):
@@ -99,7 +106,8 @@ class MemoryNetwork:
         self.source = source
         self.stats = NetworkStats()
         limits = config.limits
-        self.authorities = MemoryLinks(hub, self._peer_id, limits, self.stats)
+        self.gate = Gate()
+        self.authorities = MemoryLinks(hub, self._peer_id, limits, self.stats, self.gate)
         self.exchange = BlockExchange(_MemoryBlocks(hub, self._peer_id), self._executor, limits, self.stats)
         self.gossip = MemoryGossip(hub, self._peer_id, limits, self.stats)
         self.discovery = MemoryDiscovery(hub, self._peer_id, self.stats)
@@ -131,6 +139,12 @@ class MemoryNetwork:
 
     def set_peer_observer(self, observer: PeerObserver) -> None:
         self._observer = observer
+
+    def link_rules(self) -> Mapping[PeerId, LinkRule]:
+        return self.gate.rules
+
+    async def set_link_rules(self, rules: Mapping[PeerId, LinkRule]) -> None:
+        self.gate.set(rules)
 
     def observe(self, other: MemoryNetwork, connected: bool) -> None:
         if self._observer is not None:
@@ -225,11 +239,13 @@ class MemoryDiscovery:
 class MemoryLinks:
     """AuthorityLinks: a bounded queue of arrivals and one delivering task; a link is up when both named each other."""
 
-    def __init__(self, hub: MemoryHub, own: PeerId, limits: NetworkLimits, stats: NetworkStats) -> None:
+    def __init__(self, hub: MemoryHub, own: PeerId, limits: NetworkLimits, stats: NetworkStats, gate: Gate) -> None:
         self._hub = hub
         self._own = own
         self._limits = limits
         self._stats = stats
+        self._gate = gate
+        self._lines: dict[PeerId, DelayLine] = {}
         self._handler: FrameHandler | None = None
         self._handlers: dict[str, RequestHandler] = {}
         self._authorities: dict[PeerId, PeerAddress] = {}
@@ -245,6 +261,8 @@ class MemoryLinks:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        for line in self._lines.values():
+            line.clear()
 
     def set_handler(self, handler: FrameHandler) -> None:
         self._handler = handler
@@ -263,10 +281,23 @@ class MemoryLinks:
         if peer not in self.linked():
             self._stats.frames_dropped += 1
             return False
-        self._hub.reach(self._own, peer).authorities._arrive(self._own, frame)
+        line = self._lines.get(peer)
+        if line is None:
+            line = DelayLine(self._gate, peer, self._limits, self._stats, lambda held: self._send_now(peer, held))
+            self._lines[peer] = line
+        if not line.takes(frame):
+            self._send_now(peer, frame)
+        return True
+
+    def _send_now(self, peer: PeerId, frame: bytes) -> None:
+        try:
+            other = self._hub.reach(self._own, peer)
+        except Unreachable:
+            self._stats.frames_dropped += 1
+            return
+        other.authorities._arrive(self._own, frame)
         self._stats.frames_sent += 1
         self._stats.frame_bytes_sent += len(frame)
-        return True
 
     async def broadcast(self, frame: bytes) -> int:
         return sum([await self.send(peer, frame) for peer in sorted(self._authorities)])
@@ -283,7 +314,7 @@ class MemoryLinks:
         if handler is None:
             raise NotFound(f"no requests of kind {kind!r} are answered at {peer}")
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout), self._gate.passage(peer, timeout):
                 answer = await handler(self._own, body)
         except TimeoutError as error:
             raise TimedOut(f"{peer} didn't answer within {timeout} s") from error

@@ -21,6 +21,7 @@ from yarl import URL
 
 from mpisa.network import wire
 from mpisa.network.exchange import BatchAnswer
+from mpisa.network.gate import Gate
 from mpisa.network.peer_auth import ClientAuthenticator, to_base64
 from mpisa.network.peer_id import HostKey
 from mpisa.network.ports import NetworkLimits, NetworkStats, PeerAddress, PeerId
@@ -48,8 +49,9 @@ class PeerClient:
     that no question waits behind a download.
     """
 
-    def __init__(self, host_key: HostKey, limits: NetworkLimits, stats: NetworkStats) -> None:
+    def __init__(self, host_key: HostKey, limits: NetworkLimits, stats: NetworkStats, gate: Gate | None = None) -> None:
         self._host_key = host_key
+        self._gate = gate or Gate()
         self._limits = limits
         self._stats = stats
         self._peers: OrderedDict[PeerId, _Peer] = OrderedDict()
@@ -99,7 +101,11 @@ class PeerClient:
         session = _running(self._asking)
         state = self._state(peer.peer_id)
         timeout = self._limits.connect_timeout
-        async with _errors(peer.peer_id, timeout), asyncio.timeout(timeout):
+        async with (
+            _errors(peer.peer_id, timeout),
+            asyncio.timeout(timeout),
+            self._gate.passage(peer.peer_id, timeout),
+        ):
             for attempt in range(2):
                 authorization = await self._authorize(peer, state)
                 try:
@@ -129,7 +135,11 @@ class PeerClient:
     ) -> bytes:
         """One request, authenticated; again with a fresh token when the old one ran out."""
         state = self._state(peer.peer_id)
-        async with _errors(peer.peer_id, timeout), asyncio.timeout(timeout):
+        async with (
+            _errors(peer.peer_id, timeout),
+            asyncio.timeout(timeout),
+            self._gate.passage(peer.peer_id, timeout),
+        ):
             for _ in range(2):
                 authorization = await self._authorize(peer, state)
                 status, answer = await self._once(

@@ -24,6 +24,7 @@ from concurrent.futures import Executor
 from aiohttp import web
 
 from mpisa.network import wire
+from mpisa.network.gate import Gate
 from mpisa.network.limits import KeyedLimiter
 from mpisa.network.peer_auth import NONCE_BYTES, ServerAuthenticator
 from mpisa.network.peer_id import HostKey
@@ -63,8 +64,10 @@ class PeerServer:
         executor: Executor,
         limits: NetworkLimits,
         stats: NetworkStats,
+        gate: Gate | None = None,
     ) -> None:
         self._host_key = host_key
+        self._gate = gate or Gate()
         self._source = source
         self.open_stream: StreamHandler | None = None
         self._executor = executor
@@ -118,6 +121,12 @@ class PeerServer:
             await self._runner.cleanup()
             self._runner = None
 
+    def sever(self, peers: frozenset[PeerId]) -> None:
+        """Ends every connection that one of these peers opened."""
+        for connection, asker in self._askers.items():
+            if asker in peers and connection.transport is not None:
+                connection.transport.abort()
+
     def _accept(self) -> asyncio.Protocol:
         """A protocol for a new TLS connection, or one that ends it at once when there are too many."""
         assert self._runner is not None
@@ -143,6 +152,8 @@ class PeerServer:
         try:
             if header is not None:
                 asker = self._identify(request, header)
+                if self._gate.is_cut(asker):
+                    raise _CutOff("cut off")
             self._admit(asker, request.protocol)
             request[ASKER] = asker
             return await handler(request)
@@ -153,6 +164,10 @@ class PeerServer:
             return _problem(429, error, close=True)
         except _Unauthenticated as error:
             return self._challenge(error)
+        except _CutOff as error:
+            if request.transport is not None:
+                request.transport.abort()
+            return _problem(503, error, close=True)
         except Denied as error:
             self._stats.requests_refused += 1
             return _problem(403, error, close=True)
@@ -292,6 +307,10 @@ class _TooMany(MpisaError):
 
 class _Unauthenticated(MpisaError):
     code = "unauthenticated"
+
+
+class _CutOff(MpisaError):
+    code = "cut-off"
 
 
 class _BadProof(Rejection):

@@ -100,6 +100,10 @@ class Peering:
         """What a peer that someone named says of itself. Raises MpisaError."""
         return (await self.connect(claim)).address
 
+    def call_again(self) -> None:
+        """Somebody may be reachable again: no waiting until the next round of calls."""
+        self._lost.set()
+
     def peer_connected(self, peer: PeerId, outbound: bool) -> None:
         self._stats.connections_opened += 1
         if outbound and self._hello is not None:

@@ -10,7 +10,7 @@ All coroutines belong to one asyncio loop. Handlers run in that loop and must no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType, Protocol, Self
@@ -48,6 +48,16 @@ class PeerInfo:
     connected: bool
     version: str = ""
     authority_link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """What this node does to its link with one peer on purpose: see `mpisa.network.gate`."""
+
+    cut: bool = False
+    delay_ms: int = 0
+    jitter_ms: int = 0
+    drop_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +318,16 @@ class Network(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     def set_peer_observer(self, observer: PeerObserver) -> None: ...
+
+    def link_rules(self) -> Mapping[PeerId, LinkRule]:
+        """The faults in force on our links."""
+        ...
+
+    async def set_link_rules(self, rules: Mapping[PeerId, LinkRule]) -> None:
+        """These and no other faults from now on, until the next call or the end of the process. Connections with
+        peers that are cut are closed on return.
+        """
+        ...
 
     def peers(self) -> list[PeerInfo]:
         """Peers that are connected now, sorted by peer id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -10,6 +11,7 @@ from mpisa.network import messages
 from mpisa.network.authority import PeerAuthorityLinks
 from mpisa.network.exchange import BlockExchange
 from mpisa.network.fallback import Libp2pFallback
+from mpisa.network.gate import Gate
 from mpisa.network.gossip import Libp2pGossip
 from mpisa.network.libp2p_host.host import Libp2pHost
 from mpisa.network.libp2p_host.options import HostOptions
@@ -21,6 +23,7 @@ from mpisa.network.peering import Peering
 from mpisa.network.ports import (
     BlockSource,
     GossipSubscription,
+    LinkRule,
     NetworkConfig,
     NetworkStats,
     PeerAddress,
@@ -48,11 +51,12 @@ class PeerNetwork:
         self._running = False
         self._address = PeerAddress(own)
         self._host = Libp2pHost()
-        self._client = PeerClient(self._key, limits, stats)
+        self._gate = Gate()
+        self._client = PeerClient(self._key, limits, stats, self._gate)
         self._peering = Peering(own, config, self._host, stats, self._peer_arrived)
-        self._server = PeerServer(self._key, source, self._executor, limits, stats)
-        self._fallback = Libp2pFallback(self._host, self._server.handlers, limits, stats)
-        links = PeerAuthorityLinks(own, self._client, self._server, self._peering.find, limits, stats)
+        self._server = PeerServer(self._key, source, self._executor, limits, stats, self._gate)
+        self._fallback = Libp2pFallback(self._host, self._server.handlers, limits, stats, self._gate)
+        links = PeerAuthorityLinks(own, self._client, self._server, self._peering.find, limits, stats, self._gate)
         links.fallback = self._fallback
         self._server.open_stream = links.accept
         self.authorities = links
@@ -103,6 +107,19 @@ class PeerNetwork:
 
     def set_peer_observer(self, observer: PeerObserver) -> None:
         self._peering.observer = observer
+
+    def link_rules(self) -> Mapping[PeerId, LinkRule]:
+        return self._gate.rules
+
+    async def set_link_rules(self, rules: Mapping[PeerId, LinkRule]) -> None:
+        cut, healed = self._gate.set(rules)
+        self.authorities.sever(cut)
+        self._server.sever(cut)
+        await self._host.refuse(self._gate.cut())
+        if healed:
+            self._peering.call_again()
+        for peer in healed:
+            self.authorities.wake(peer)
 
     def peers(self) -> list[PeerInfo]:
         carrier = self.authorities.carrier

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Event,
         Head,
         HeaderBundle,
+        LinkFault,
         NodeStatus,
         OffenceView,
         PeerView,
@@ -155,6 +156,16 @@ class NodeFacade(Protocol):
 
     def status(self) -> NodeStatus: ...
     def peers(self) -> tuple[PeerView, ...]: ...
+    def link_faults(self) -> tuple[LinkFault, ...]:
+        """The faults that this node applies to its own links, by ascending peer id. Raises NotReady."""
+        ...
+
+    async def set_link_faults(self, faults: Sequence[LinkFault]) -> None:
+        """These and no others until the next call or the end of the process. Raises Denied unless the settings make
+        it a devnet's node, UsageError for a value out of bounds.
+        """
+        ...
+
     def metrics(self) -> dict[str, float]:
         """Plain counters and gauges, names in snake_case with the unit last."""
         ...

@@ -21,12 +21,13 @@ from mpisa.node.clock import Clock, SystemClock
 from mpisa.node.events import EventHub
 from mpisa.node.following import follow
 from mpisa.node.home import HomeLock
+from mpisa.node.link_faults import faults_of, rules_of
 from mpisa.node.logs import configure_logging
 from mpisa.node.offences import jurisdiction_in
 from mpisa.node.runtime import Runtime, Setup, assemble, read_setup
 from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
 from mpisa.node.views import EventKind, OffenceView, WaitFor
-from mpisa.primitives.errors import MpisaError, NotReady, UsageError
+from mpisa.primitives.errors import Denied, MpisaError, NotReady, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
     from mpisa.node.flow import Flow
-    from mpisa.node.views import NodeStatus, PeerView, TransactionStatus
+    from mpisa.node.views import LinkFault, NodeStatus, PeerView, TransactionStatus
     from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
 
@@ -269,6 +270,16 @@ class Node:
     def peers(self) -> tuple[PeerView, ...]:
         """Connected peers and all authorities, sorted by peer id."""
         return peers_of(self._running)
+
+    def link_faults(self) -> tuple[LinkFault, ...]:
+        """The faults that this node applies to its own links, by ascending peer id."""
+        return faults_of(self._running.network.link_rules())
+
+    async def set_link_faults(self, faults: Sequence[LinkFault]) -> None:
+        """These and no others from now on. Raises Denied and UsageError."""
+        if not self.config.devnet:
+            raise Denied("this node belongs to no devnet: it doesn't break its own links")
+        await self._running.network.set_link_rules(rules_of(faults))
 
     def metrics(self) -> dict[str, float]:
         """Counters (names that end in _total) and gauges."""

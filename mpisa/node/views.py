@@ -216,6 +216,17 @@ class PeerView:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkFault:
+    """What this node does to its link with a peer on purpose. Milliseconds; percent of what is sent."""
+
+    peer_id: str
+    cut: bool = False
+    delay_ms: int = 0
+    jitter_ms: int = 0
+    drop_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """`id` rises by one an event; a subscriber that is too slow sees one event of kind gap with the number lost."""
 

@@ -157,6 +157,20 @@ class Peers(Model, frozen=True, kw_only=True):
     peers: tuple[Peer, ...]
 
 
+class LinkFault(Model, frozen=True, kw_only=True):
+    """What a devnet's node does to its link with a peer: cuts it, delays what it sends, loses a share of that."""
+
+    peer_id: str
+    cut: bool = False
+    delay_ms: int = 0
+    jitter_ms: int = 0
+    drop_percent: int = 0
+
+
+class LinkFaults(Model, frozen=True, kw_only=True):
+    faults: tuple[LinkFault, ...]
+
+
 class External(Model, frozen=True, kw_only=True):
     """What a hub calls something: `hub` such as huggingface, `repo` such as google-bert/bert-base, a revision there."""
 

@@ -22,6 +22,7 @@ from mpisa.ledger.transition import execute_block
 from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
+from mpisa.node.link_faults import rules_of
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
@@ -29,6 +30,7 @@ from mpisa.node.views import (
     EventKind,
     Head,
     HeaderBundle,
+    LinkFault,
     NodeStatus,
     OffenceView,
     PeerView,
@@ -445,6 +447,7 @@ class FakeNode:
         self.blobs = FakeBlobs()
         self.chain = FakeChain(self)
         self.reasons: list[str] = []
+        self.faults: tuple[LinkFault, ...] = ()
         self.peer_id = f"12D3KooW{home.name}"
         self.fault: Exception | None = None
         self.refusal: Rejection | None = None
@@ -491,6 +494,13 @@ class FakeNode:
 
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView("12D3KooWOther", ("/ip4/127.0.0.1/tcp/1",), 1, True, True),)
+
+    def link_faults(self) -> tuple[LinkFault, ...]:
+        return self.faults
+
+    async def set_link_faults(self, faults: Sequence[LinkFault]) -> None:
+        rules_of(faults)
+        self.faults = tuple(faults)
 
     def metrics(self) -> dict[str, float]:
         return {"height": float(self.ledger.blocks[-1].header.height), "uploads_total": 3.0}

@@ -164,3 +164,19 @@ def test_key_files_are_private(home: Path) -> None:
     keys = [*home.glob("accounts/*.json"), *home.glob("node*/keys/*.json")]
     assert len(keys) == 3 + 4 * 3
     assert {oct(key.stat().st_mode & 0o777) for key in keys} == {"0o600"}
+
+
+def test_a_devnet_of_another_version_says_what_to_type_and_reset_makes_room(home: Path) -> None:
+    made = run(home, "up")["manifest"]
+    run(home, "down")
+    genesis = home / "genesis.json"
+    genesis.write_text(genesis.read_text().replace('"version": ', '"version": 9'))
+    answer = run(home, "up")
+    assert answer["error"].startswith(f"the devnet in {home} was made by another version of mpisa: {genesis}: ")
+    assert answer["hint"] == (
+        f"make it anew, with the same accounts: mpisa devnet reset --home {home}, then mpisa devnet up --home {home}"
+    )
+    assert run(home, "reset") == {"emptied": ["node1", "node2", "node3", "node4"]}
+    again = run(home, "up")
+    assert again["started"] == ["node1", "node2", "node3", "node4"]
+    assert again["manifest"]["accounts"] == made["accounts"]

@@ -61,6 +61,8 @@ class Engine(INotifee):
         self._portal = portal
         self.counters = HostCounters()
         self.addresses: tuple[str, ...] = ()
+        self.refused: frozenset[PeerId] = frozenset()
+        """Peers that must not be connected; the other thread replaces it whole."""
         self._rates = KeyedLimiter(options.limits.gossip_rate, options.limits.gossip_burst, MAX_GOSSIP_SENDERS)
         self._answering: Counter[PeerId] = Counter()
         self._connected: set[PeerId] = set()
@@ -99,6 +101,8 @@ class Engine(INotifee):
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Raises Unreachable."""
+        if peer in self.refused:
+            raise Unreachable(f"{peer} is refused here")
         try:
             info = PeerInfo(ID.from_string(peer), [Multiaddr(address) for address in addresses])
             self._host.get_peerstore().clear_addrs(info.peer_id)
@@ -191,7 +195,9 @@ class Engine(INotifee):
     async def connected(self, network: Any, conn: Any) -> None:
         peer = PeerId(str(conn.muxed_conn.peer_id))
         self.counters.connections_opened += 1
-        if peer not in self._connected:
+        if peer in self.refused and self._nursery is not None:
+            self._nursery.start_soon(self.disconnect, peer)
+        elif peer not in self._connected:
             self._connected.add(peer)
             self._portal.notify(self._events.peer_connected, peer, bool(conn.muxed_conn.is_initiator))
 
@@ -225,7 +231,7 @@ class Engine(INotifee):
     def _answerer(self, protocol: str, max_bytes: int) -> Any:
         async def handle(stream: Any) -> None:
             peer = PeerId(str(stream.muxed_conn.peer_id))
-            if self._answering[peer] >= MAX_ANSWERS_AT_ONCE:
+            if peer in self.refused or self._answering[peer] >= MAX_ANSWERS_AT_ONCE:
                 self.counters.streams_refused += 1
                 await stream.reset()
                 return
@@ -249,6 +255,9 @@ class Engine(INotifee):
 
     async def _receive_frames(self, stream: Any) -> None:
         peer = PeerId(str(stream.muxed_conn.peer_id))
+        if peer in self.refused:
+            await stream.reset()
+            return
         try:
             await receive_frames(self._portal, self._events, peer, stream)
         except MpisaError:
@@ -258,6 +267,8 @@ class Engine(INotifee):
         """Size and rate, before a message is passed on: messages a second of one forwarding peer, a topic."""
         if forwarder == self._host.get_id():
             return True
+        if self.refused and str(forwarder) in self.refused:
+            return False
         if len(message.data) > self._options.limits.max_gossip_bytes:
             self.counters.gossip_oversized += 1
             return False

@@ -28,6 +28,7 @@ class Libp2pHost:
         self._portal: Portal | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self.addresses: tuple[str, ...] = ()
+        self._refused: frozenset[PeerId] = frozenset()
 
     @property
     def counters(self) -> HostCounters | None:
@@ -53,6 +54,7 @@ class Libp2pHost:
 
         async def main(portal: Portal) -> None:
             self._engine = Engine(options, events, portal)
+            self._engine.refused = self._refused
             await self._engine.run()
 
         self._portal = Portal(asyncio.get_running_loop(), main)
@@ -78,6 +80,14 @@ class Libp2pHost:
 
     async def disconnect(self, peer: PeerId) -> None:
         await self._call("disconnect", peer)
+
+    async def refuse(self, peers: frozenset[PeerId]) -> None:
+        """Keeps no connection with these peers, and with no others than these."""
+        self._refused = peers
+        if self._engine is not None:
+            self._engine.refused = peers
+            for peer in peers:
+                await self.disconnect(peer)
 
     async def ask(self, peer: PeerId, protocol: str, question: bytes, *, max_bytes: int, timeout: float) -> bytes:
         """Raises Unreachable or TimedOut."""
