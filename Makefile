@@ -7,7 +7,7 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate twins mutants model check format bench lock clean
+.PHONY: help install demo test simulate twins mutants model chaos check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ mutants: $(STAMPS)/dev ## break the rules one by one and see which test notices;
 
 model: $(STAMPS)/dev ## check the models of the commit rule and of the epoch change, every state
 	$(BIN)/python -m pytest -q -s tests/model
+
+chaos: $(STAMPS)/run ## random faults between real nodes under load (MINUTES=30, SEED=n), and what came of it in docs/chaos.md
+	@place=$$(mktemp -d) && trap "$(BIN)/mpisa devnet down --quiet --home $$place/net; rm -rf $$place" EXIT && \
+	$(BIN)/mpisa devnet chaos --home $$place/net --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) --write docs/chaos.md
 
 check: $(STAMPS)/dev ## lint, format, types, the layers of the house, spelling
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from mpisa.cli.commands import Group, group
 from mpisa.cli.render import emit, hint, note, plain, table
 from mpisa.cli.settings import current
-from mpisa.primitives.errors import NotReady
+from mpisa.primitives.errors import IntegrityError, NotReady
 
 if TYPE_CHECKING:
     from devnet.cluster import Stopped
@@ -315,6 +316,41 @@ def heal(nodes: tuple[str, ...]) -> None:
     healed = faults.heal(current().home_or_default(), nodes, _serve, note)
     data = {"resumed": list(healed.resumed), "started": list(healed.started), "links": list(healed.links)}
     emit(data, lambda: "\n".join(f"{what}: {', '.join(who)}" for what, who in data.items() if who) or "nothing to heal")
+
+
+@devnet.command(
+    "chaos",
+    examples=(
+        "mpisa devnet chaos --minutes 2 --seed 7",
+        "mpisa devnet chaos --home /tmp/net --write docs/chaos.md --json",
+    ),
+)
+@click.option("--minutes", type=click.FloatRange(0.1, 24 * 60), default=30.0, show_default=True, help="How long.")
+@click.option("--seed", type=click.IntRange(0, 2**32), help="Which faults come, in which order.  [default: drawn]")
+@click.option(
+    "--write", "report", type=click.Path(path_type=Path, dir_okay=False), help="Add the summary to this page."
+)
+def chaos(minutes: float, seed: int | None, report: Path | None) -> None:
+    """Random faults under load, one after the other, and a checker behind them.
+
+    Every transaction that some node called certified must be applied on every node exactly once, all nodes must hold
+    the same blocks and states, and none may halt or stay behind. Exit code 5 when one of these fails. The devnet is
+    made where there is none, and runs on afterwards.
+    """
+    from devnet import chaos as runs
+    from devnet.chaos_report import append, text
+
+    number = secrets.randbelow(2**32) if seed is None else seed
+    note(f"seed {number}: mpisa devnet chaos --minutes {minutes:g} --seed {number}")
+    summary = runs.run(current().home_or_default(), minutes, number, _serve, note)
+    if report is not None:
+        append(report, summary)
+    emit(summary.to_json(), lambda: text(summary))
+    if not summary.passed:
+        raise IntegrityError(
+            f"chaos with seed {number} found something wrong",
+            hint=f"the nodes' logs are in {current().home_or_default()}",
+        )
 
 
 @devnet.command("reset", examples=("mpisa devnet reset", "mpisa devnet reset --home /tmp/seven"))
