@@ -8,6 +8,7 @@ round (section 16). The epochs of a node are `consensus.succession`'s business.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from consensus import events
 from consensus.catch_up import CatchUp
@@ -34,6 +35,7 @@ from consensus.recovery import restore
 from consensus.reporting import report
 from consensus.resender import Resender
 from consensus.status import EngineStatus, describe
+from consensus.survey import SeenVertex, Survey, describe_vertex, look
 from consensus.timers import Timers
 from consensus.workload import Workload
 from mpisa.primitives.header import Header
@@ -62,6 +64,7 @@ class Engine:
         own = None if seat is None else seat.index
         self._parameters = parameters
         self._epoch = epoch
+        self._committee = committee
         self._own = own
         self._graph = Graph(committee)
         self._graph.prune(at.gc_round(parameters.gc_depth))
@@ -186,6 +189,16 @@ class Engine:
             sitting_out=self._presence.absent,
             halted=self._halted,
         )
+
+    def survey(self, rounds: int) -> Survey:
+        """The recent DAG."""
+        suspects, equivocators = self._pacemaker.suspects, self._admission.equivocators
+        return look(self._epoch, self._committee, self._graph, self._sequencer, suspects, equivocators, rounds)
+
+    def find(self, prefix: bytes) -> list[SeenVertex]:
+        """The vertices of the graph whose id begins so, two at most."""
+        found = (node for node in self._graph.nodes() if node.id.startswith(prefix))
+        return [describe_vertex(node) for node in islice(found, 2)]
 
     def _receive(self, event: events.VertexReceived) -> None:
         vertex = event.vertex

@@ -21,6 +21,7 @@ from consensus.order.epoch import EpochStart, start_behind
 from consensus.parameters import Parameters
 from consensus.proposer import MAX_EVIDENCE_WAITING
 from consensus.status import EngineStatus
+from consensus.survey import SeenVertex, Survey
 from mpisa.primitives.errors import Rejection
 from mpisa.primitives.header import Header
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch
@@ -156,6 +157,14 @@ class Succession:
     def status(self) -> EngineStatus:
         """The current epoch's engine."""
         return self._current.engine.status()
+
+    def survey(self, rounds: int) -> Survey:
+        """The recent DAG of the current epoch."""
+        return self._current.engine.survey(rounds)
+
+    def find(self, prefix: bytes) -> list[tuple[Epoch, SeenVertex]]:
+        """The vertices in the graphs of the open epochs whose id begins so, two an epoch at most."""
+        return [(term.start.epoch, vertex) for term in self._terms() for vertex in term.engine.find(prefix)]
 
     def _terms(self) -> list[_Term]:
         return [self._current] if self._served is None else [self._served, self._current]

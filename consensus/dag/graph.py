@@ -107,6 +107,10 @@ class Graph:
         for twins in self._rounds.get(round_number, _NO_AUTHORS).values():
             yield from twins
 
+    def nodes(self) -> Iterator[Node]:
+        """Every vertex, in order of arrival; nothing may be added meanwhile."""
+        return iter(self._nodes.values())
+
     def stake_at(self, round_number: int) -> int:
         """The stake of the authors that have a vertex in the round."""
         return self._stakes.get(round_number, 0)

@@ -182,8 +182,19 @@ class Committer:
                 return decisions
             span *= 2
 
-    def _decide(self, after: Slot | None, highest: int) -> list[Decision]:
-        first = after.round if after is not None else 1
+    def verdicts(self, first: int) -> dict[int, list[Decision]]:
+        """What the slots of each round from this one on come out as now, under the schedule each was judged by."""
+        states = self._states(first, self._graph.highest_round - 1)
+        return {
+            number: [
+                Decision(Slot(number, place), tally.authority, verdict, self._graph.get(vertex) if vertex else None)
+                for place, (tally, (verdict, vertex)) in enumerate(zip(self._at(number), row, strict=True))
+            ]
+            for number, row in states.items()
+        }
+
+    def _states(self, first: int, highest: int) -> dict[int, list[_State]]:
+        """The states of all slots from round `first` to `highest`."""
         states: dict[int, list[_State]] = {}
         anchors: dict[int, _State] = {}  # by round: the first state at that round or above that isn't a skip
         for round_number in range(highest, first - 1, -1):
@@ -194,6 +205,11 @@ class Committer:
             anchors[round_number] = next(
                 (state for state in row if state[0] is not Verdict.SKIP), anchors.get(round_number + 1, _UNDECIDED)
             )
+        return states
+
+    def _decide(self, after: Slot | None, highest: int) -> list[Decision]:
+        first = after.round if after is not None else 1
+        states = self._states(first, highest)
         decisions: list[Decision] = []
         for round_number in range(first, highest + 1):
             for index, (verdict, vertex) in enumerate(states[round_number]):

@@ -34,6 +34,7 @@ _PATH_PARAMETERS: Final = {
     "epoch": "An epoch's number, from 0.",
     "hash": "A transaction's hash, 64 hex digits.",
     "key": "A state key in hex.",
+    "vertex": "The id of a vertex in hex, or the first digits of it.",
     "model": "The model part of a name.",
     "owner": "The owner part of a name.",
 }

@@ -11,14 +11,16 @@ import click
 
 from mpisa.cli import names
 from mpisa.cli.commands import group
-from mpisa.cli.render import emit, emit_line, fields, moment, note, plain, table
+from mpisa.cli.render import emit, emit_line, fields, is_coloured, moment, note, plain, table
 from mpisa.cli.settings import current
 from mpisa.primitives.errors import Rejection, UsageError
 
 if TYPE_CHECKING:
-    from mpisa.sdk.models import ChainBlock, Stake, Staking
+    from mpisa.sdk.models import ChainBlock, Dag, DagAuthority, Stake, Staking
 
 MAX_CASE_BYTES = 256 << 20
+CONDUCT_ROUNDS = 100
+"""How far back `validators` looks at who did what."""
 
 
 @group("chain", examples=("mpisa chain head", "mpisa chain verify", "mpisa chain watch"))
@@ -101,20 +103,32 @@ def _stake_text(found: Stake) -> str:
 @chain.command("validators", examples=("mpisa chain validators", "mpisa chain validators --height 10 --json"))
 @click.option("--height", type=click.IntRange(min=0), help="In force at this height.  [default: now]")
 def validators(height: int | None) -> None:
-    """Who certifies, with what power; what the epoch's end changes, and who is jailed."""
+    """Who certifies, with what power and how well of late; what the epoch's end changes, and who is jailed.
+
+    `last` is the round of the newest vertex and its age; `votes` and `slots` count the last rounds: leader slots voted
+    for of those that could be, slots that came out as commits of those led. "suspended" leads no slots for a while,
+    "silent" isn't waited for, "equivocated" made two vertices in one round.
+    """
     with current().client() as client:
         found = client.validators(height)
         staking = client.staking() if height is None else None
-    if staking is None:
+        dag = client.dag(CONDUCT_ROUNDS) if height is None else None
+    if staking is None or dag is None:
         rows = [(v.name, v.address, v.power) for v in found.validators]
         emit(found.to_dict(), lambda: table(rows, ("name", "address", "power")))
         return
-    emit(found.to_dict() | {"staking": staking.to_dict()}, lambda: _standings_text(staking))
+    conduct = [item.to_dict() for item in dag.authorities]
+    emit(
+        found.to_dict()
+        | {"staking": staking.to_dict(), "conduct": {"rounds": len(dag.rounds), "authorities": conduct}},
+        lambda: _standings_text(staking, dag),
+    )
     if staking.pending:
         note(f"the set changes when epoch {staking.epoch} ends, from {moment(staking.closes_from_ms)} on")
 
 
-def _standings_text(staking: Staking) -> str:
+def _standings_text(staking: Staking, dag: Dag) -> str:
+    known = {item.address: item for item in dag.authorities}
     rows = [
         (
             item.name,
@@ -125,11 +139,56 @@ def _standings_text(staking: Staking) -> str:
             item.bonded,
             item.waiting or "",
             moment(item.jailed_until_ms) if item.jailed_until_ms else "",
+            *_conduct(known.get(item.address), dag),
         )
         for item in staking.validators
     ]
     columns = ("name", "address", "power", "next power", "change", "bonded", "leaving stake", "jailed until")
-    return table(rows, columns)
+    return table(rows, (*columns, "last", "votes", "slots", "conduct"))
+
+
+def _conduct(item: DagAuthority | None, dag: Dag) -> tuple[str, str, str, str]:
+    """The last four columns; empty for one that isn't in the epoch's set."""
+    if item is None:
+        return "", "", "", ""
+    age = "" if item.last_ms is None else f" ({max(0, dag.now_ms - item.last_ms) / 1000:.1f} s)"
+    words = []
+    if item.suspended_until > dag.commit_index:
+        words.append(f"suspended until commit {item.suspended_until}")
+    elif item.points:
+        words.append(f"{item.points} points")
+    words += ["silent"] if item.suspect else []
+    words += ["equivocated"] if item.equivocator else []
+    return (
+        f"{item.last_round}{age}",
+        f"{item.voted}/{item.asked}",
+        f"{item.committed}/{item.led}" + (f", {item.skipped} skipped" if item.skipped else ""),
+        ", ".join(words),
+    )
+
+
+@chain.command("dag", examples=("mpisa chain dag", "mpisa chain dag --rounds 60", "mpisa chain dag --json"))
+@click.option("--rounds", type=click.IntRange(1, 200), default=24, show_default=True, help="The last so many rounds.")
+def dag(rounds: int) -> None:
+    """The recent DAG as the node sees it: rounds by authorities, leader slots and their verdicts, newest first."""
+    from mpisa.cli.dag_picture import picture
+
+    with current().client() as client:
+        found = client.dag(rounds)
+    emit(found.to_dict(), lambda: picture(found, coloured=is_coloured()))
+    note(f"epoch {found.epoch}, commit {found.commit_index}, rounds up to {found.gc_round} are let go")
+
+
+@chain.command("vertex", examples=("mpisa chain vertex 0a1b2c3d", "mpisa chain vertex 0a1b2c3d --json"))
+@click.argument("identifier", metavar="ID")
+def vertex(identifier: str) -> None:
+    """A vertex of the recent DAG by its id, or by the first 8 digits of it or more (`chain dag --json` has the ids)."""
+    with current().client() as client:
+        found = client.vertex(identifier)
+    data = found.to_dict()
+    parents = [(item.round, item.author, item.id) for item in found.parents]
+    summary = {name: value for name, value in data.items() if name != "parents"}
+    emit(data, lambda: f"{fields(summary)}\n\n{table(parents, ('round', 'author', 'parent'))}")
 
 
 @chain.command("state", examples=("mpisa chain state account:0x...", "mpisa chain state name:alice/demo@v1 --json"))

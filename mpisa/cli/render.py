@@ -45,6 +45,11 @@ def note(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+def is_coloured() -> bool:
+    """Whether what goes to stdout may have colours."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
 def hint(message: str) -> None:
     """What to type next."""
     note(click.style(message, dim=True) if sys.stderr.isatty() and "NO_COLOR" not in os.environ else message)

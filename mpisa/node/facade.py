@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mpisa.node.views import (
         AccountView,
         ChainBlock,
+        DagView,
         EntryView,
         Event,
         Head,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         StatView,
         StreamAnswer,
         TransactionStatus,
+        VertexView,
         WaitFor,
     )
     from mpisa.primitives.cid import Cid
@@ -156,6 +158,14 @@ class NodeFacade(Protocol):
 
     def status(self) -> NodeStatus: ...
     def peers(self) -> tuple[PeerView, ...]: ...
+    def dag(self, rounds: int) -> DagView:
+        """The last rounds of the current epoch's DAG, with verdicts. Raises NotReady."""
+        ...
+
+    def vertex(self, prefix: bytes) -> VertexView:
+        """A vertex of the recent DAG by the first bytes of its id. Raises NotFound and UsageError."""
+        ...
+
     def link_faults(self) -> tuple[LinkFault, ...]:
         """The faults that this node applies to its own links, by ascending peer id. Raises NotReady."""
         ...

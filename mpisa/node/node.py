@@ -26,6 +26,7 @@ from mpisa.node.logs import configure_logging
 from mpisa.node.offences import jurisdiction_in
 from mpisa.node.runtime import Runtime, Setup, assemble, read_setup
 from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
+from mpisa.node.surveying import dag_of, vertex_of
 from mpisa.node.views import EventKind, OffenceView, WaitFor
 from mpisa.primitives.errors import Denied, MpisaError, NotReady, UsageError
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
     from mpisa.node.flow import Flow
-    from mpisa.node.views import LinkFault, NodeStatus, PeerView, TransactionStatus
+    from mpisa.node.views import DagView, LinkFault, NodeStatus, PeerView, TransactionStatus, VertexView
     from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
 
@@ -270,6 +271,14 @@ class Node:
     def peers(self) -> tuple[PeerView, ...]:
         """Connected peers and all authorities, sorted by peer id."""
         return peers_of(self._running)
+
+    def dag(self, rounds: int) -> DagView:
+        """The last rounds of the current epoch's DAG, with verdicts."""
+        return dag_of(self._running, rounds)
+
+    def vertex(self, prefix: bytes) -> VertexView:
+        """A vertex of the recent DAG by the first bytes of its id. Raises NotFound and UsageError."""
+        return vertex_of(self._running, prefix)
 
     def link_faults(self) -> tuple[LinkFault, ...]:
         """The faults that this node applies to its own links, by ascending peer id."""

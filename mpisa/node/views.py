@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from consensus.survey import SeenVertex, Survey
     from mpisa.primitives.cid import Cid
     from mpisa.primitives.errors import MpisaError
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
@@ -213,6 +214,28 @@ class PeerView:
     connected: bool
     link: bool
     """Whether the long-lived authority stream to it is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagView:
+    """The recent DAG with the names and addresses of its authorities; `own` is this node's place among them."""
+
+    survey: Survey
+    names: tuple[str, ...]
+    addresses: tuple[Address, ...]
+    own: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexView:
+    """A vertex and its author's name; sizes and counts are None while its bytes aren't on the disk yet."""
+
+    epoch: int
+    seen: SeenVertex
+    author_name: str
+    size_bytes: int | None
+    transactions: int | None
+    evidence: int | None
 
 
 @dataclass(frozen=True, slots=True)

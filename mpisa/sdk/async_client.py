@@ -162,6 +162,14 @@ class AsyncClient:
         """How validators stand: power now and next, stake, who joins, leaves or is jailed."""
         return await self.transport.call(sdk.models.Staking, "GET", "/v1/chain/staking")
 
+    async def dag(self, rounds: int = 24) -> models.Dag:
+        """The recent DAG as the node sees it: rounds, verdicts, each authority's part."""
+        return await self.transport.call(sdk.models.Dag, "GET", "/v1/chain/dag", query={"rounds": str(rounds)})
+
+    async def vertex(self, identifier: str) -> models.DagVertexDetail:
+        """A vertex of the recent DAG by its id in hex, or the first digits of it."""
+        return await self.transport.call(sdk.models.DagVertexDetail, "GET", f"/v1/chain/dag/{_segment(identifier)}")
+
     async def stake(self, operator: str) -> models.Stake:
         """What an operator (an address) has at stake, and what is on its way back."""
         return await self.transport.call(sdk.models.Stake, "GET", f"/v1/chain/staking/{_segment(operator)}")

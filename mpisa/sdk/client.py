@@ -167,6 +167,12 @@ class Client:
     def staking(self) -> models.Staking:
         return self._run(self._client.staking())
 
+    def dag(self, rounds: int = 24) -> models.Dag:
+        return self._run(self._client.dag(rounds))
+
+    def vertex(self, identifier: str) -> models.DagVertexDetail:
+        return self._run(self._client.vertex(identifier))
+
     def stake(self, operator: str) -> models.Stake:
         return self._run(self._client.stake(operator))
 

@@ -39,6 +39,7 @@ from mpisa.sdk.chain_models import (
     Validators,
     ValidatorStanding,
 )
+from mpisa.sdk.dag_models import Dag, DagAuthority, DagRef, DagRound, DagSlot, DagVertex, DagVertexDetail
 
 __all__ = [
     "Account",
@@ -56,6 +57,13 @@ __all__ = [
     "Cosignature",
     "Cosignatures",
     "CosignedEpoch",
+    "Dag",
+    "DagAuthority",
+    "DagRef",
+    "DagRound",
+    "DagSlot",
+    "DagVertex",
+    "DagVertexDetail",
     "Entries",
     "Entry",
     "EpochPage",

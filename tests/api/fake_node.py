@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from consensus.order.committer import Verdict
+from consensus.survey import MAX_ROUNDS, Part, SeenRound, SeenSlot, SeenVertex, Survey
 from mpisa.config import ApiConfig, Limits, NodeConfig
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
@@ -26,6 +28,7 @@ from mpisa.node.link_faults import rules_of
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
+    DagView,
     EntryView,
     EventKind,
     Head,
@@ -42,6 +45,7 @@ from mpisa.node.views import (
     StatView,
     TransactionState,
     TransactionStatus,
+    VertexView,
     WaitFor,
 )
 from mpisa.node.waiting import Entry, Listener, Waiting
@@ -61,7 +65,7 @@ from mpisa.primitives.header import (
     make_certificate,
     sign_header,
 )
-from mpisa.primitives.identifiers import Address, ArtefactName
+from mpisa.primitives.identifiers import Address, ArtefactName, Epoch
 from mpisa.primitives.keys import KeyKind, PrivateKey, private_key
 from mpisa.primitives.light import next_set
 from mpisa.primitives.receipt import Receipt, ReceiptStatus
@@ -85,6 +89,46 @@ MAX_POOL_GAP = 64
 def key_of(name: str, kind: KeyKind = KeyKind.ED25519) -> PrivateKey:
     """A key that a name determines."""
     return private_key(kind, sha256(name.encode()))
+
+
+def survey_of(rounds: int) -> Survey:
+    """Three rounds of four authorities: node3 makes no vertex, node4 two in round 2; a skip, a commit, an open slot."""
+    seen = []
+    for number, authors, verdict in (
+        (1, (0, 1, 3), Verdict.SKIP),
+        (2, (0, 1, 3, 3), Verdict.COMMIT),
+        (3, (0, 1), Verdict.UNDECIDED),
+    ):
+        vertices = tuple(
+            SeenVertex(
+                sha256(b"%d %d" % (number, place)), number, author, GENESIS_TIME_MS, (), 1_536 * author, 1, number == 1
+            )
+            for place, author in enumerate(authors)
+        )
+        leader = {1: 2, 2: 1, 3: 0}[number]
+        chosen = vertices[1].id if verdict is Verdict.COMMIT else None
+        slot = SeenSlot(0, leader, verdict, verdict is not Verdict.UNDECIDED, chosen)
+        seen.append(SeenRound(number, vertices, (slot,)))
+    parts = tuple(
+        Part(
+            author,
+            1,
+            3 if author < 2 else 0,
+            GENESIS_TIME_MS if author < 2 else None,
+            3,
+            4,
+            3,
+            1,
+            1,
+            0,
+            2,
+            9,
+            True,
+            False,
+        )
+        for author in range(4)
+    )
+    return Survey(Epoch(0), 0, 7, tuple(seen[-rounds:]), parts)
 
 
 def make_genesis(validators: int = 4) -> tuple[Genesis, dict[bytes, PrivateKey]]:
@@ -494,6 +538,18 @@ class FakeNode:
 
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView("12D3KooWOther", ("/ip4/127.0.0.1/tcp/1",), 1, True, True),)
+
+    def dag(self, rounds: int) -> DagView:
+        validators = self.ledger.genesis.validators
+        return DagView(
+            survey_of(rounds), tuple(item.name for item in validators), tuple(item.address for item in validators), 0
+        )
+
+    def vertex(self, prefix: bytes) -> VertexView:
+        for item in (vertex for number in survey_of(MAX_ROUNDS).rounds for vertex in number.vertices):
+            if item.id.startswith(prefix):
+                return VertexView(0, item, f"node{item.author + 1}", 300, 1, 0)
+        raise NotFound("no such vertex")
 
     def link_faults(self) -> tuple[LinkFault, ...]:
         return self.faults

@@ -24,6 +24,7 @@ EXAMPLES = {
     "key": "00",
     "model": "demo",
     "owner": "alice",
+    "vertex": "00000000",
 }
 
 

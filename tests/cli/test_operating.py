@@ -180,3 +180,38 @@ async def test_a_report_names_who_is_convicted(mpisa: Mpisa, tmp_path: Path) -> 
     file.write_text("{}")
     code, _, err = await mpisa("chain", "report", str(file))
     assert (code, err.splitlines()[0]) == (2, f"error: {file}: headers: expected a list")
+
+
+async def test_the_dag_is_drawn_with_verdicts_sizes_and_equivocations(mpisa: Mpisa) -> None:
+    code, out, err = await mpisa("chain", "dag")
+    assert code == 0, err
+    assert out.splitlines()[:4] == [
+        "round  node3  node2    node1  node4      verdicts",
+        "    3  [o]     o1.5k    .      .         node3:?",
+        "    2   o     [o1.5k]   .      2!o4.5k   node2:commit",
+        "    1   *      *1.5k   [.]     *4.5k     node1:skip",
+    ]
+    assert "equivocation" in out
+    assert "epoch 0, commit 7" in err
+    code, out, _ = await mpisa("chain", "dag", "--rounds", "1", "--json")
+    shown = json.loads(out)
+    assert [item["round"] for item in shown["rounds"]] == [3]
+    assert shown["rounds"][0]["slots"] == [
+        {"number": 0, "authority": 0, "verdict": "undecided", "final": False, "vertex": None}
+    ]
+    identifier = shown["rounds"][0]["vertices"][0]["id"]
+    code, out, _ = await mpisa("chain", "vertex", identifier[:8], "--json")
+    assert (code, json.loads(out)["id"], json.loads(out)["transactions"]) == (0, identifier, 1)
+    assert (await mpisa("chain", "vertex", "ffffffff"))[0] == 3
+
+
+async def test_validators_show_what_they_did_of_late(mpisa: Mpisa) -> None:
+    code, out, _ = await mpisa("chain", "validators")
+    assert code == 0
+    first, third = out.splitlines()[1].split("  "), out.splitlines()[3].split("  ")
+    assert [word.strip() for word in first if word.strip()][-3:] == ["3/4", "1/1", "suspended until commit 9, silent"]
+    assert "0" in [word.strip() for word in third], "the round of an authority without a vertex"
+    _, out, _ = await mpisa("chain", "validators", "--json")
+    conduct = json.loads(out)["conduct"]
+    assert conduct["rounds"] == 3
+    assert conduct["authorities"][0]["suspended_until"] == 9

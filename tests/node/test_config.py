@@ -62,7 +62,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('colour = "x"', "colour: unknown key, expected one of name, role, api, peer, limits, history, log"),
+        ('colour = "x"', "colour: unknown key, expected one of name, role, devnet, api, peer, limits, history, log"),
         ("name = 3", "name: expected 1 to 63 letters, digits, dots, dashes, found 3"),
         ('name = "-x"', "name: expected 1 to 63 letters, digits, dots, dashes, found '-x'"),
         ('role = "king"', "role: expected one of validator, follower, found 'king'"),
