@@ -89,6 +89,8 @@ class Engine:
         self._payload: bytes | None = None
         self._resender = Resender(parameters)
         self._halted: str | None = None
+        self._slots_committed = 0
+        self._slots_skipped = 0
 
     @classmethod
     def recover(
@@ -184,6 +186,7 @@ class Engine:
             self._notary.certifier,
             self._admission,
             self._pacemaker,
+            slots=(self._slots_committed, self._slots_skipped),
             closing=self._closing.header,
             is_idle=self._is_idle(),
             sitting_out=self._presence.absent,
@@ -304,8 +307,10 @@ class Engine:
             self._effects.append(events.Halt(self._halted, halt_evidence(self._graph, conflict)))
         for step in steps:
             if step.commit is None:
+                self._slots_skipped += 1
                 self._pacemaker.skipped(step.authority)
             else:
+                self._slots_committed += 1
                 self._pacemaker.committed(step.authority)
                 self._emit(step.commit)
         if not any(step.commit is not None for step in steps):

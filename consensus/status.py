@@ -20,8 +20,9 @@ class EngineStatus:
 
     `own` is the authority that this node is in the epoch, None for a follower. `round` is that of the last own vertex,
     `open_round` the one a vertex may be made for; `evidence` and `suspects` are authority indices, `suspended` those
-    without leader slots; `diverging` pairs of height and authority that named another header than ours. `closing` says
-    that the epoch's last header is executed, `sitting_out` and `halted` say why, None if not.
+    without leader slots; `diverging` pairs of height and authority that named another header than ours;
+    `slots_committed` and `slots_skipped` count leader slots since the engine began. `closing` says that the epoch's
+    last header is executed, `sitting_out` and `halted` say why, None if not.
     """
 
     epoch: Epoch
@@ -44,6 +45,8 @@ class EngineStatus:
     suspects: tuple[int, ...]
     suspended: tuple[int, ...]
     diverging: tuple[tuple[int, int], ...]
+    slots_committed: int
+    slots_skipped: int
     catching_up: bool
     idle: bool
     closing: bool
@@ -63,6 +66,7 @@ def describe(
     admission: Admission,
     pacemaker: Pacemaker,
     *,
+    slots: tuple[int, int],
     closing: Header | None,
     is_idle: bool,
     sitting_out: str | None,
@@ -92,6 +96,8 @@ def describe(
         suspects=tuple(sorted(pacemaker.suspects)),
         suspended=tuple(sorted(sequencer.rota.suspended)),
         diverging=certifier.diverging(),
+        slots_committed=slots[0],
+        slots_skipped=slots[1],
         catching_up=catch_up.is_behind(clock.round),
         idle=is_idle,
         closing=closing is not None,

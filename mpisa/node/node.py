@@ -292,7 +292,7 @@ class Node:
 
     def metrics(self) -> dict[str, float]:
         """Counters (names that end in _total) and gauges."""
-        return metrics_of(self._running)
+        return metrics_of(self._running, self._setup.home, self._clock.now_ms())
 
     async def submit(
         self, raw: bytes, wait: WaitFor | str = WaitFor.ACCEPTED, timeout_s: float = 30.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,10 @@ from mpisa.node.syncing import Phase
 from mpisa.node.views import NodeStatus, PeerView
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mpisa.network.ports import PeerAddress
+    from mpisa.node.home import Home
     from mpisa.node.runtime import Runtime, Setup
 
 BEHIND_ROUNDS = 8
@@ -149,8 +154,25 @@ def _addresses(address: PeerAddress) -> tuple[str, ...]:
     return (*address.multiaddrs, *((address.peer_url,) if address.peer_url else ()))
 
 
-def metrics_of(runtime: Runtime) -> dict[str, float]:
-    """Counters end in _total; the rest are gauges. Sizes in bytes."""
+def _certification_lag_ms(runtime: Runtime, now_ms: int) -> int:
+    """How long ago the oldest chain block without a certificate was made."""
+    if not runtime.submissions.lag():
+        return 0
+    return max(0, now_ms - runtime.store.header(runtime.store.certified_height + 1).time_ms)
+
+
+def directory_bytes(path: Path) -> int:
+    """What the files right in a directory hold; those that go meanwhile count nothing."""
+    total = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def metrics_of(runtime: Runtime, home: Home, now_ms: int) -> dict[str, float]:
+    """Counters end in _total; the rest are gauges. Sizes in bytes. docs/metrics.md says what each means."""
     engine = runtime.helm.status()
     round_number, commit_index = _where(runtime)
     stats = runtime.blocks.stats()
@@ -164,6 +186,8 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         counters |= asdict(source)
     counters |= {
         "vertices_received": runtime.links.vertices_received,
+        "leader_slots_committed": engine.slots_committed,
+        "leader_slots_skipped": engine.slots_skipped,
         "frames_rejected": runtime.links.frames_rejected,
         "frames_of_other_epochs": runtime.links.frames_of_other_epochs,
         "syncs": runtime.behind.syncing.progress.syncs,
@@ -189,9 +213,17 @@ def metrics_of(runtime: Runtime) -> dict[str, float]:
         "ordered_height": float(runtime.store.height),
         "certified_height": float(runtime.store.certified_height),
         "certification_lag_blocks": float(runtime.submissions.lag()),
+        "certification_lag_ms": float(_certification_lag_ms(runtime, now_ms)),
         "intake_stopped": float(runtime.submissions.halted() is not None),
         "dag_vertices": float(engine.vertices),
         "dag_pending": float(engine.pending),
+        "dag_held": float(engine.held),
+        "dag_missing": float(engine.missing),
+        "leaders_suspended": float(len(engine.suspended)),
+        "authorities_silent": float(len(engine.suspects)),
+        "link_faults": float(len(runtime.network.link_rules())),
+        "ledger_store_bytes": float(directory_bytes(home.ledger)),
+        "vertex_store_bytes": float(directory_bytes(home.consensus)),
         "inbox_events": float(len(runtime.inbox)),
         "mempool_transactions": float(len(runtime.pool)),
         "mempool_bytes": float(runtime.pool.size),
