@@ -208,7 +208,7 @@ def logs(name: str | None, follow: bool, lines: int) -> None:
             print(line if name else f"{node}  {line}", flush=follow)
 
 
-@devnet.group("fault", cls=Group)
+@devnet.group("fault", cls=Group, examples=("mpisa devnet fault partition node4", "mpisa devnet fault kill node2"))
 def fault() -> None:
     """Break something on purpose, and see what the network makes of it; `heal` undoes it.
 
