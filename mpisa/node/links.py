@@ -18,7 +18,7 @@ import structlog
 
 from consensus.dag.pushing import ANSWER_BYTES, MAX_PUSHED, answer_ancestors
 from consensus.dag.validation import verify_in_epochs
-from consensus.dag.vertex import MAX_EPOCH, MAX_HEIGHT, MAX_ROUND, ExecutionSignature, VertexRef, decode_vertex
+from consensus.dag.vertex import MAX_EPOCH, MAX_HEIGHT, MAX_ROUND, ExecutionSignature, Vertex, VertexRef, decode_vertex
 from consensus.events import AncestorsUnavailable, ExecutionSignatureReceived, RangeEnded, VertexReceived
 from consensus.parameters import MAX_AUTHORITIES
 from mpisa.node.stages import Stage, Stages
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from consensus.dag.judging import Jurisdiction
-    from consensus.dag.vertex import Vertex
     from consensus.parameters import Parameters
     from mpisa.network.ports import Network, PeerAddress, PeerId
     from mpisa.node.consensus_store import ConsensusStore
@@ -183,17 +182,24 @@ class Links:
             raise
 
     async def _on_vertex(self, peer: PeerId, body: bytes) -> None:
+        found = await asyncio.get_running_loop().run_in_executor(self._verifier, self._judge, body, self._open_here())
+        if not isinstance(found, Vertex):
+            self._other_epoch(found)
+            return
+        table = self._tables.get(found.header.epoch)
+        if table is not None:
+            self.vertices_received += 1
+            await self._inbox.offer(VertexReceived(table.indices.get(peer, found.author), found))
+
+    def _judge(self, raw: bytes, open_here: Mapping[Epoch, Jurisdiction]) -> Vertex | Epoch:
+        """The vertex, or of which epoch it is where that isn't open."""
         try:
-            (vertex,) = await self._verify([body])
+            (vertex,) = self._verify_all([raw], open_here)
         except Rejection as rejection:
             if rejection.reason is not RejectionReason.WRONG_EPOCH:
                 raise
-            self._other_epoch(decode_vertex(body, self._parameters).header.epoch)
-            return
-        table = self._tables.get(vertex.header.epoch)
-        if table is not None:
-            self.vertices_received += 1
-            await self._inbox.offer(VertexReceived(table.indices.get(peer, vertex.author), vertex))
+            return decode_vertex(raw, self._parameters).header.epoch
+        return vertex
 
     async def _on_signature(self, peer: PeerId, body: bytes) -> None:
         epoch, height, header_hash, signature = read_signature(body)
@@ -213,8 +219,12 @@ class Links:
             self._inbox.post_epoch_ahead()
 
     async def _verify(self, raws: Sequence[bytes]) -> list[Vertex]:
-        open_here = {epoch: table.jurisdiction for epoch, table in self._tables.items()}
-        return await asyncio.get_running_loop().run_in_executor(self._verifier, self._verify_all, raws, open_here)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._verifier, self._verify_all, raws, self._open_here()
+        )
+
+    def _open_here(self) -> dict[Epoch, Jurisdiction]:
+        return {epoch: table.jurisdiction for epoch, table in self._tables.items()}
 
     def _verify_all(self, raws: Sequence[bytes], open_here: Mapping[Epoch, Jurisdiction]) -> list[Vertex]:
         with self._stages.measure(Stage.VERTEX_CHECKS):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from consensus.dag.vertex import ExecutionSignature, VertexRef, decode_vertex
+from consensus.dag.vertex import ExecutionSignature, VertexRef, decode_vertex, encode_vertex, sign_vertex
+from consensus.events import EpochAhead
 from consensus.parameters import Parameters
+from mpisa.config import Role
 from mpisa.network.ports import NetworkConfig, PeerId
 from mpisa.node import certificates, links
+from mpisa.node.home import Home
+from mpisa.node.inbox import Inbox
 from mpisa.primitives import codec
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
 from mpisa.primitives.header import verify_certificate
@@ -59,6 +64,28 @@ async def test_a_stranger_and_a_tampered_vertex_are_refused(tmp_path: Path) -> N
         with pytest.raises(Rejection) as caught:
             await runtime.links._on_frame(peer(cluster, 1), b"V" + bytes(raw))
         assert caught.value.reason is RejectionReason.BAD_SIGNATURE
+
+
+async def test_what_is_about_another_epoch_breaks_no_rule(tmp_path: Path) -> None:
+    """A later epoch tells consensus that the others are further; an older one is dropped."""
+    async with running(tmp_path, 2) as cluster:
+        node = cluster.nodes[0]
+        runtime, sender = node._running, peer(cluster, 1)
+        await until(lambda: runtime.vertices.highest_round(0) > 0, "a vertex")
+        vertex = decode_vertex(next(runtime.vertices.all_from(0, 0)), Parameters())
+        key = Home(cluster.home(1)).read_keys(Role.VALIDATOR).consensus
+        assert key is not None
+        later = sign_vertex(replace(vertex.header, epoch=Epoch(5)), vertex.payload, vertex.evidence, key)
+        runtime.links._inbox = inbox = Inbox()
+        await runtime.links._on_frame(sender, b"V" + encode_vertex(later))
+        signature = ExecutionSignature(Height(7), bytes(32), AuthorityIndex(1), bytes(64))
+        await runtime.links._on_frame(sender, b"S" + links.encode_signature(signature, Epoch(5)))
+        posted = [await inbox.take() for _ in range(len(inbox))]
+        assert posted.count(EpochAhead()) == 1, "one mark, however many come"
+        runtime.links.close(EPOCH)
+        assert runtime.links.peers_of(EPOCH) == ()
+        assert node.metrics()["frames_of_other_epochs_total"] == 2.0
+        assert node.metrics()["frames_rejected_total"] == 0.0
 
 
 async def test_ancestors_and_ranges_are_answered_from_the_store(tmp_path: Path) -> None:
