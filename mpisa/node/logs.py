@@ -36,7 +36,8 @@ def configure_logging(config: LogConfig, file: Path) -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # What is below the level costs nothing: blocks say so much at debug level.
+        wrapper_class=structlog.make_filtering_bound_logger(config.level.value),
         cache_logger_on_first_use=True,
     )
     to_file = RotatingFileHandler(file, maxBytes=config.max_bytes, backupCount=config.files - 1, encoding="utf-8")
