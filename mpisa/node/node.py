@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from mpisa.primitives.identifiers import Address
 
 MAX_WAIT_S = 600.0
+PACE = Parameters(min_round_delay_ms=20)
+"""With 25 ms and messages of 6 ms a transaction is ordered after 99 ms on average, with 20 ms after 84."""
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +146,7 @@ class Node:
     async def _run_parts(self, started: asyncio.Future[None]) -> None:
         try:
             async with AsyncExitStack() as stack:
-                parameters = Parameters().with_agreed(dict(self._setup.genesis.parameters.consensus))
+                parameters = PACE.with_agreed(dict(self._setup.genesis.parameters.consensus))
                 runtime = await assemble(
                     stack,
                     self._setup,

@@ -45,7 +45,7 @@ VERTICES = 6_000
 
 MIN_ROUNDS = 12
 PACE = Parameters(min_round_delay_ms=0, round_timeout_ms=10 * DELAY_MS, timeout_cap_ms=100 * DELAY_MS)
-"""A node paces its rounds by 25 ms each: taken out, since here a message delay is the unit."""
+"""A node paces its rounds by some 20 ms each: taken out, since here a message delay is the unit."""
 
 CHAIN_HASH = sha256(b"bench chain")
 ANCHOR = sha256(b"bench anchor")
