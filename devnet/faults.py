@@ -145,6 +145,17 @@ def heal(home: Path, names: Sequence[str], serve: Callable[[], Serve], say: Say)
     return Healed(resumed, absent, links)
 
 
+def await_ready(home: Path, names: Sequence[str], patience_s: float) -> tuple[str, ...]:
+    """Wait until the named nodes (none given: all) are ready; those that aren't by then may lack the others."""
+    manifest = state.require_manifest(home)
+    waiting = list(_named(manifest, names) if names else manifest.nodes)
+    deadline = time.monotonic() + patience_s
+    while waiting and time.monotonic() < deadline:
+        waiting = [node for node in waiting if not health.health(node.api).ready]
+        time.sleep(POLL_S if waiting else 0)
+    return tuple(node.name for node in waiting)
+
+
 def mend(home: Path, names: Sequence[str]) -> tuple[str, ...]:
     """Heal the links of the named nodes, on both sides; returns which nodes had rules that are gone now."""
     manifest = state.require_manifest(home)

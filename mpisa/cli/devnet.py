@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from devnet.state import Manifest
 
 
+HEALED_S = 10.0
+
+
 @group("devnet", examples=("mpisa devnet up", "mpisa devnet status", "mpisa devnet down"))
 def devnet() -> None:
     """A network of validators on this machine: real processes, real libp2p, one command."""
@@ -310,12 +313,21 @@ def _report_fault(kind: str, nodes: tuple[str, ...], told: Told) -> None:
 @devnet.command("heal", examples=("mpisa devnet heal", "mpisa devnet heal node3 --json"))
 @click.argument("nodes", nargs=-1, metavar="[NODE...]")
 def heal(nodes: tuple[str, ...]) -> None:
-    """Undo every fault of the named nodes, or all: links are whole, paused nodes go on, those that are down start."""
+    """Undo every fault of the named nodes, or all: links are whole, paused nodes go on, those that are down start.
+
+    Returns when they are ready, or after ten seconds: a node whose quorum is still broken can't be.
+    """
     from devnet import faults
 
-    healed = faults.heal(current().home_or_default(), nodes, _serve, note)
+    home = current().home_or_default()
+    healed = faults.heal(home, nodes, _serve, note)
+    waiting = faults.await_ready(home, nodes, HEALED_S)
     data = {"resumed": list(healed.resumed), "started": list(healed.started), "links": list(healed.links)}
-    emit(data, lambda: "\n".join(f"{what}: {', '.join(who)}" for what, who in data.items() if who) or "nothing to heal")
+    text = "\n".join(f"{what}: {', '.join(who)}" for what, who in data.items() if who) or "nothing to heal"
+    emit(data | {"waiting": list(waiting)}, text)
+    if waiting:
+        note(f"not ready yet: {', '.join(waiting)}")
+        hint(f"see why: mpisa devnet status --home {home}")
 
 
 @devnet.command(

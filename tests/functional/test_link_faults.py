@@ -57,6 +57,7 @@ def test_a_partitioned_validator_loses_its_quorum_and_is_level_again_after_heali
         "resumed": [],
         "started": [],
         "links": ["node1", "node2", "node3", "node4"],
+        "waiting": [],
     }
     until(lambda: shown(net, "node4")["height"] >= height or None)
     until(lambda: all_ready(net))

@@ -90,9 +90,10 @@ def test_the_five_minute_tour(reader: Reader) -> None:
     assert "valid: 2 headers up to height 1, certificates checked here" in checked
     broken = reader.type(tour[5])
     assert "certified  yes" in broken
-    assert "1 nodes ready in" in broken
+    assert "started: node2" in broken
+    assert re.search(r"^round +node1 +node2 +node3 +node4 +verdicts$", broken, re.MULTILINE)
     status = json.loads(reader.type("mpisa devnet status --json 2>/dev/null"))
-    assert [node["height"] for node in status["nodes"]] == [2] * 4
+    assert all(node["height"] >= 2 for node in status["nodes"]), "an idle chain goes on"
     assert len({node["state_root"] for node in status["nodes"]}) == 1
     (reader.folder / "snippet.py").write_text(tour[6])
     assert "PutResult(cid='bafy" in reader.type("python snippet.py")
