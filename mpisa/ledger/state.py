@@ -6,7 +6,7 @@ and is committed whole or dropped. Accounts are kept decoded, since a block touc
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from mpisa.primitives.account import Account
 from mpisa.primitives.errors import IntegrityError, Rejection
@@ -14,6 +14,8 @@ from mpisa.primitives.identifiers import Address, format_address
 from mpisa.primitives.state_keys import account_key
 
 Change: TypeAlias = tuple[bytes, bytes | None]
+
+MAX_KEPT_ACCOUNTS: Final = 16_384
 
 
 class StateView(Protocol):
@@ -24,13 +26,43 @@ class StateView(Protocol):
         ...
 
 
+class KeptAccounts:
+    """Accounts under the very bytes that encode them, so that what one block wrote the next needn't decode.
+
+    It changes no outcome: whatever isn't here is decoded. In two generations: when the young one has grown to half the
+    bound it becomes the old one, and the old one goes.
+    """
+
+    __slots__ = ("_half", "_old", "_young")
+
+    def __init__(self, bound: int = MAX_KEPT_ACCOUNTS) -> None:
+        self._half = bound // 2
+        self._young: dict[tuple[Address, bytes], Account] = {}
+        self._old: dict[tuple[Address, bytes], Account] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, address: Address, data: bytes) -> Account | None:
+        """The account that these bytes encode at this address, if it is kept."""
+        name = address, data
+        return self._young.get(name) or self._old.get(name)
+
+    def put(self, account: Account, data: bytes) -> None:
+        """Keep an account with its bytes."""
+        self._young[account.address, data] = account
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
+
+
 class BlockState:
     """The state as the transactions applied so far in this block leave it."""
 
-    __slots__ = ("_accounts", "_changed_accounts", "_values", "_view")
+    __slots__ = ("_accounts", "_changed_accounts", "_kept", "_values", "_view")
 
-    def __init__(self, view: StateView) -> None:
+    def __init__(self, view: StateView, kept: KeptAccounts | None = None) -> None:
         self._view = view
+        self._kept = KeptAccounts() if kept is None else kept
         self._accounts: dict[Address, Account | None] = {}
         self._changed_accounts: dict[Address, Account] = {}
         self._values: dict[bytes, bytes | None] = {}
@@ -61,9 +93,11 @@ class BlockState:
 
     def changes(self) -> tuple[Change, ...]:
         """Every key whose value differs from the view's, ascending by key."""
-        changes: list[Change] = [
-            (account_key(address), account.encode()) for address, account in self._changed_accounts.items()
-        ]
+        changes: list[Change] = []
+        for address, account in self._changed_accounts.items():
+            data = account.encode()
+            self._kept.put(account, data)
+            changes.append((account_key(address), data))
         changes += [(key, value) for key, value in self._values.items() if value != self._view.get(key)]
         changes.sort(key=_key_of)
         return tuple(changes)
@@ -72,6 +106,9 @@ class BlockState:
         data = self._view.get(account_key(address))
         if data is None:
             return None
+        kept = self._kept.get(address, data)
+        if kept is not None:
+            return kept
         try:
             return Account.decode(address, data)
         except Rejection as damage:

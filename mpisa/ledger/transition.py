@@ -33,7 +33,7 @@ from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.payload import decode_payload
 from mpisa.ledger.provenance import apply_publish
 from mpisa.ledger.rules import BlockContext, Rules
-from mpisa.ledger.state import BlockState, Change, Staged, StateView
+from mpisa.ledger.state import BlockState, Change, KeptAccounts, Staged, StateView
 from mpisa.ledger.validator_operations import apply_validator_operation
 from mpisa.primitives.account import Account
 from mpisa.primitives.digest import tagged
@@ -92,13 +92,14 @@ def execute_block(
     signature_ok: SignatureCheck | None = None,
     decode: TransactionDecoder = decode_transaction,
     offences: tuple[Offence, ...] = (),
+    kept: KeptAccounts | None = None,
 ) -> BlockResult:
     """Execute raw transactions in order on top of `view`, offences before them, the epoch's end after them.
 
     Raises IntegrityError for a damaged state only.
     """
     rules = Rules(context, read_parameters(view))
-    state = BlockState(view)
+    state = BlockState(view, kept)
     check = verify_signature if signature_ok is None else signature_ok
     punishments = apply_offences(state, offences, rules)
     settle_due(state, rules)
@@ -115,6 +116,7 @@ def execute_payloads(
     signature_ok: SignatureCheck | None = None,
     decode: TransactionDecoder = decode_transaction,
     offences: tuple[Offence, ...] = (),
+    kept: KeptAccounts | None = None,
 ) -> BlockResult:
     """Execute the payloads of a chain block's vertices in order; one that can't be decoded gives a receipt only."""
     raws: list[bytes] = []
@@ -124,7 +126,7 @@ def execute_payloads(
             raws.extend(decode_payload(payload))
         except Rejection as rejection:
             refused.append(_rejected(tagged("payload", payload), rejection))
-    result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode, offences=offences)
+    result = execute_block(view, raws, context, signature_ok=signature_ok, decode=decode, offences=offences, kept=kept)
     return replace(result, receipts=(*result.receipts, *refused))
 
 

@@ -20,6 +20,7 @@ from consensus.events import CommittedSubDag, Executed
 from consensus.order.checkpoint import decode_cursor
 from consensus.order.ranges import Outline, encode_outline
 from mpisa.ledger.rules import BlockContext
+from mpisa.ledger.state import KeptAccounts
 from mpisa.ledger.transition import BlockResult, execute_payloads
 from mpisa.node.chain_records import ExecutedBlock
 from mpisa.node.offences import jurisdiction_in, offences_of
@@ -149,6 +150,7 @@ class Execution:
         self._signer_among = signer_among
         self._writer = writer
         self._signatures = signatures
+        self.accounts = KeptAccounts()
         self._stages = stages or Stages()
         self._payloads: list[bytes] = []
         self._folded: list[tuple[VertexRef, ...]] = []
@@ -229,6 +231,7 @@ class Execution:
                 context,
                 signature_ok=self._signatures.check_last,
                 offences=self._offences(commit),
+                kept=self.accounts,
             )
         with self._stages.measure(Stage.STATE_MAP):
             update = self._store.preview(result.changes)

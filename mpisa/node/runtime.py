@@ -245,6 +245,7 @@ async def assemble(
         limits.mempool_nonce_gap,
         inbox.post_payload_waiting,
         stages,
+        execution.accounts,
     )
     links = Links(network, parameters, vertices, inbox, verifier, lambda peer: address_of(setup, peer), stages)
     forwarding = Forwarding(network, helm, links, submissions.accept, pool)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mpisa.ledger.parameters import read_parameters
 from mpisa.ledger.payload import ITEM_OVERHEAD, LIST_OVERHEAD, MAX_PAYLOAD_TRANSACTIONS, decode_payload, encode_payload
 from mpisa.ledger.rules import BlockContext, Rules
-from mpisa.ledger.state import BlockState
+from mpisa.ledger.state import BlockState, KeptAccounts
 from mpisa.ledger.submission import validate_signed
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.mempool import Mempool, PooledTransaction
@@ -79,6 +79,7 @@ class Submissions:
         nonce_gap: int,
         on_waiting: Callable[[], None],
         stages: Stages | None = None,
+        accounts: KeptAccounts | None = None,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -89,6 +90,7 @@ class Submissions:
         self._owed_since: int | None = None
         self._nonce_gap = nonce_gap
         self._on_waiting = on_waiting
+        self._accounts = KeptAccounts() if accounts is None else accounts
         self._stages = stages or Stages()
         self._waiting = Waiting()
         self._flows = 0
@@ -225,7 +227,7 @@ class Submissions:
 
     def _judge(self, raw: bytes, signed: SignedTransaction) -> None:
         """Pools a transaction that isn't there, unless its outcome is final: then its nonce is used."""
-        state = BlockState(self._store)
+        state = BlockState(self._store, self._accounts)
         sender, nonce = signed.transaction.sender, signed.transaction.nonce
         account = state.account(sender)
         state_nonce = 0 if account is None else account.nonce
