@@ -15,7 +15,8 @@ TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 1 << 20
 TROUBLES = (
     ("halted", "halted"),
-    ("disk", "disk full"),
+    ("No space left", "disk full"),
+    ("can't write to", "disk fault"),
     ("a quorum is needed", "no quorum"),
     ("connected to no authority", "no peers"),
     ("catching up", "catching up"),

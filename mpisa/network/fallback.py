@@ -55,6 +55,7 @@ class Libp2pFallback:
             if handler is None:
                 raise NotFound(f"no requests of kind {kind!r} are answered here")
             answer = await handler(peer, body)
+            await self._gate.hold_answer(peer)
             if len(answer) > self._limits.max_answer_bytes:
                 raise Rejection(RejectionReason.TOO_LARGE, f"answer of {len(answer)} bytes")
         except MpisaError as error:

@@ -1,8 +1,8 @@
 """The gate: what a node does to its own links so that people can see how a network behaves under faults.
 
 Rules name peers. A cut closes every connection with the peer and refuses new ones, whoever dials. Delay and loss act on
-what this node sends (authority frames, requests and blocks asked for), at the place where bytes leave it, and never
-change the order of frames. Rules are this process's: a restart forgets them. Non-goals: bandwidth, and lying.
+what this node sends (authority frames, questions, answers, and what it asks for blocks), at the place where bytes leave
+it, and never change the order of frames. Rules are this process's: a restart forgets them. Non-goals: bandwidth, lies.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from mpisa.network.ports import LinkRule, NetworkLimits, NetworkStats, PeerId
 from mpisa.primitives.errors import TimedOut, Unreachable
 
 NO_RULE = LinkRule()
+LOST_SECONDS = 10.0
+"""How long an asker is left without the answer that got lost: longer than it waits."""
 
 
 class Gate:
@@ -85,6 +87,15 @@ class Gate:
             waiting.discard(passage)
             if not waiting:
                 del self._passages[peer]
+
+    async def hold_answer(self, peer: PeerId) -> None:
+        """Before an answer to the peer leaves. Raises Unreachable for one that is lost, when the peer has given up."""
+        if peer not in self.rules:
+            return
+        if self.loses(peer):
+            await asyncio.sleep(LOST_SECONDS)
+            raise Unreachable("the answer got lost by a fault that was asked for")
+        await asyncio.sleep(self.delay(peer))
 
     async def _hold(self, peer: PeerId, timeout: float) -> None:
         if self.loses(peer):

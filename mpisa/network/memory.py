@@ -316,6 +316,7 @@ class MemoryLinks:
         try:
             async with asyncio.timeout(timeout), self._gate.passage(peer, timeout):
                 answer = await handler(self._own, body)
+                await other._gate.hold_answer(self._own)
         except TimeoutError as error:
             raise TimedOut(f"{peer} didn't answer within {timeout} s") from error
         other._stats.requests_served += 1

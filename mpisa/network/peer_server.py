@@ -284,6 +284,7 @@ class PeerServer:
         if handler is None:
             raise NotFound(f"no requests of kind {request.match_info['kind'][:40]!r} are answered here")
         answer = await handler(peer, await self._body(request))
+        await self._gate.hold_answer(peer)
         self._stats.requests_served += 1
         return web.Response(body=answer)
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from mpisa.network.gate import Gate
+from mpisa.network.gate import DelayLine, Gate
 from mpisa.network.memory import MemoryHub, MemoryNetwork
-from mpisa.network.ports import GossipMessage, LinkRule
+from mpisa.network.ports import GossipMessage, LinkRule, NetworkStats
 from mpisa.network.service import PeerNetwork
 from mpisa.primitives.errors import TimedOut, Unreachable
-from tests.network.support import DictBlocks, Frames, config, eventually
+from tests.network.support import DictBlocks, Frames, config, eventually, limits
 
 
 async def echo(_peer, body):
@@ -115,7 +115,9 @@ async def test_what_is_dropped_is_gone_and_questions_time_out(nodes):
     assert await one.authorities.send(two.peer_id, b"lost")
     with pytest.raises(TimedOut):
         await one.authorities.request(two.peer_id, "echo", b"?", timeout=0.1)
-    assert await two.authorities.request(one.peer_id, "echo", b"the other way") == b"the other way"
+    with pytest.raises(TimedOut):  # the question arrives, the answer doesn't
+        await two.authorities.request(one.peer_id, "echo", b"the other way", timeout=0.1)
+    await two.authorities.send(one.peer_id, b"still heard")
     await one.set_link_rules({})
     await one.authorities.send(two.peer_id, b"kept")
     assert await frames.until(1) == [(one.peer_id, b"kept")]
@@ -146,3 +148,18 @@ def test_loss_is_as_frequent_as_asked():
     lost = sum(gate.loses("peer") for _ in range(10_000))
     assert 2_700 < lost < 3_300
     assert not any(gate.loses("other") for _ in range(100))
+
+
+async def test_what_is_held_back_is_bounded_and_lost_with_the_link():
+    gate, stats, sent = Gate(), NetworkStats(), []
+    gate.set({"peer": LinkRule(delay_ms=60_000)})
+    line = DelayLine(gate, "peer", limits(authority_queue_frames=3, authority_queue_bytes=25), stats, sent.append)
+    for size in (1, 2, 3, 4):
+        assert line.takes(b"f" * size)
+    assert stats.frames_dropped == 1, "the oldest of four"
+    assert line.takes(b"f" * 20)
+    assert stats.frames_dropped == 3, "20 and 4 bytes fit"
+    line.clear()
+    assert (stats.frames_dropped, sent) == (5, [])
+    gate.set({})
+    assert not line.takes(b"at once")
