@@ -9,6 +9,7 @@ round (section 16). The epochs of a node are `consensus.succession`'s business.
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Final
 
 from consensus import events
 from consensus.catch_up import CatchUp
@@ -17,13 +18,13 @@ from consensus.dag.admission import Admission
 from consensus.dag.evidence import Found, read_subject
 from consensus.dag.graph import Graph, Node
 from consensus.dag.threshold_clock import ThresholdClock
-from consensus.dag.vertex import decode_vertex, encode_vertex, genesis_refs
+from consensus.dag.vertex import encode_vertex, genesis_refs
 from consensus.fetching import fetch
 from consensus.halting import halt_evidence
 from consensus.identity import Seat
 from consensus.journal import Journal
 from consensus.notary import Notary
-from consensus.order.checkpoint import Checkpoint, decode_cursor
+from consensus.order.checkpoint import decode_cursor
 from consensus.order.epoch import EpochStart
 from consensus.order.rota import Rota
 from consensus.order.sequencer import Sequencer
@@ -31,8 +32,8 @@ from consensus.pacemaker import Pacemaker
 from consensus.parameters import Parameters
 from consensus.presence import Presence
 from consensus.proposer import Proposer
-from consensus.recovery import restore
-from consensus.reporting import report
+from consensus.recovery import read_proposal, restore, resume
+from consensus.reporting import hear, report
 from consensus.resender import Resender
 from consensus.status import EngineStatus, describe
 from consensus.survey import SeenVertex, Survey, describe_vertex, look
@@ -41,11 +42,15 @@ from consensus.workload import Workload
 from mpisa.primitives.header import Header
 from mpisa.primitives.identifiers import Round
 
+NOTHING_STORED: Final = events.StoredEpoch()
+
 
 class Engine:
     """One node's consensus in one epoch. Not thread-safe: one owner calls `start` once, then `handle`.
 
-    Without a seat it follows: it orders and certifies like everybody, and signs nothing.
+    Without a seat it follows: it orders and certifies like everybody, and signs nothing. It begins with what was stored
+    of the epoch: `start` then emits the commits behind the cursor again and re-sends the last proposal. Rejection is
+    raised for a cursor or proposal that can't be read, StoreDamaged where vertices don't lead to the cursor's window.
     """
 
     def __init__(
@@ -54,11 +59,10 @@ class Engine:
         chain_hash: bytes,
         start: EpochStart,
         seat: Seat | None = None,
-        *,
-        checkpoint: Checkpoint | None = None,
+        stored: events.StoredEpoch = NOTHING_STORED,
     ) -> None:
         committee, epoch = start.committee, start.epoch
-        at = start.checkpoint if checkpoint is None else checkpoint
+        at = start.checkpoint if stored.cursor is None else decode_cursor(stored.cursor)
         genesis = genesis_refs(start.anchor, len(committee))
         rota = Rota(parameters, committee, chain_hash, start.anchor, at)
         own = None if seat is None else seat.index
@@ -89,39 +93,17 @@ class Engine:
         self._payload: bytes | None = None
         self._resender = Resender(parameters)
         self._halted: str | None = None
-        self._slots_committed = 0
-        self._slots_skipped = 0
+        self._restore(stored)
 
-    @classmethod
-    def recover(
-        cls,
-        parameters: Parameters,
-        chain_hash: bytes,
-        start: EpochStart,
-        seat: Seat | None,
-        stored: events.StoredEpoch,
-    ) -> "Engine":
-        """The engine as it was, from what was persisted of the epoch.
-
-        `start` then emits the commits behind the cursor again and re-sends the last proposal. Raises Rejection for a
-        cursor or proposal that can't be read, StoreDamaged where the vertices don't lead to the cursor's committed
-        window.
-        """
-        checkpoint = None if stored.cursor is None else decode_cursor(stored.cursor)
-        engine = cls(parameters, chain_hash, start, seat, checkpoint=checkpoint)
-        last = None if stored.proposal is None or seat is None else decode_vertex(stored.proposal.raw, parameters)
-        accepted = restore(engine._admission, engine._sequencer, stored.vertices, last)
+    def _restore(self, stored: events.StoredEpoch) -> None:
+        """As it was when this was stored."""
+        last = read_proposal(stored, self._proposer, self._parameters)
+        accepted = restore(self._admission, self._sequencer, stored.vertices, last)
         for node in accepted:
-            engine._take_in(node)
-        engine._presence.restore(None if last is None else last.round, accepted)
-        if stored.lost is not None and seat is not None:
-            engine._presence.absent = stored.lost
-        if last is not None and stored.proposal is not None and engine._proposer is not None:
-            engine._proposer.restore(last)
-            engine._resender.raw = stored.proposal.raw
+            self._take_in(node)
+        resume(stored, last, accepted, self._proposer, self._presence, self._resender)
         if stored.closing is not None:
-            engine._close(stored.closing)
-        return engine
+            self._close(stored.closing)
 
     def start(self, now_ms: int) -> list[events.Effect]:
         """Begin: after a restart the commits that follow from the store, and the identical bytes of the last
@@ -186,7 +168,6 @@ class Engine:
             self._notary.certifier,
             self._admission,
             self._pacemaker,
-            slots=(self._slots_committed, self._slots_skipped),
             closing=self._closing.header,
             is_idle=self._is_idle(),
             sitting_out=self._presence.absent,
@@ -287,11 +268,7 @@ class Engine:
             self._pacemaker.seen_in_time(node.author)
         self._catch_up.note(node.author, node.round)
         self._clock.observe(node.round, self._admission.equivocators, self._now)
-        for item in vertex.evidence:
-            subject = read_subject(item, self._parameters)
-            self._notary.witness.accuse(subject)
-            if self._proposer is not None:
-                self._proposer.was_carried(subject)
+        hear(vertex, self._parameters, self._notary.witness, self._proposer)
 
     def _report(self) -> None:
         witness = self._notary.witness
@@ -307,10 +284,8 @@ class Engine:
             self._effects.append(events.Halt(self._halted, halt_evidence(self._graph, conflict)))
         for step in steps:
             if step.commit is None:
-                self._slots_skipped += 1
                 self._pacemaker.skipped(step.authority)
             else:
-                self._slots_committed += 1
                 self._pacemaker.committed(step.authority)
                 self._emit(step.commit)
         if not any(step.commit is not None for step in steps):

@@ -19,7 +19,7 @@ _MOST_STRIKES = 6
 
 
 class Pacemaker:
-    """Suspects, and how long to be patient."""
+    """Suspects, and how long to be patient; how many leader slots were decided, by verdict."""
 
     __slots__ = (
         "_committer",
@@ -29,6 +29,8 @@ class Pacemaker:
         "_parameters",
         "_since_commit",
         "_strikes",
+        "slots_committed",
+        "slots_skipped",
         "suspects",
     )
 
@@ -47,6 +49,8 @@ class Pacemaker:
         self._strikes: dict[int, int] = {}
         self._owed: dict[int, int] = {}
         self.suspects: set[int] = set()
+        self.slots_committed = 0
+        self.slots_skipped = 0
 
     @property
     def timeout_ms(self) -> int:
@@ -61,10 +65,12 @@ class Pacemaker:
     def committed(self, authority: int) -> None:
         """A slot of this authority was committed: it is trusted a little more."""
         self._since_commit = 0
+        self.slots_committed += 1
         self._strikes[authority] = max(0, self._strikes.get(authority, 0) - 1)
 
     def skipped(self, authority: int) -> None:
         """A slot was skipped: don't wait for its leader until it was in time for 1, 2, 4, ... rounds."""
+        self.slots_skipped += 1
         strikes = self._strikes[authority] = min(self._strikes.get(authority, 0) + 1, _MOST_STRIKES)
         self._owed[authority] = 1 << (strikes - 1)
         self.suspects.add(authority)

@@ -4,8 +4,13 @@ from collections.abc import Iterable
 
 from consensus.dag.admission import Admission
 from consensus.dag.graph import Node
-from consensus.dag.vertex import Vertex
+from consensus.dag.vertex import Vertex, decode_vertex
+from consensus.events import StoredEpoch
 from consensus.order.sequencer import Sequencer
+from consensus.parameters import Parameters
+from consensus.presence import Presence
+from consensus.proposer import Proposer
+from consensus.resender import Resender
 from mpisa.primitives.errors import StoreDamaged
 
 _HINT = "stop the node and run `mpisa node repair`; an authority that lost its vertices sits the epoch out"
@@ -38,3 +43,29 @@ def restore(
     if linearizer.window_root() != checkpoint.window_root:
         raise StoreDamaged("the vertex store doesn't lead to the committed window of the ledger", hint=_HINT)
     return accepted
+
+
+def read_proposal(stored: StoredEpoch, proposer: Proposer | None, parameters: Parameters) -> Vertex | None:
+    """The last own vertex; nobody without a seat has one. Raises Rejection."""
+    if stored.proposal is None or proposer is None:
+        return None
+    return decode_vertex(stored.proposal.raw, parameters)
+
+
+def resume(
+    stored: StoredEpoch,
+    last: Vertex | None,
+    accepted: list[Node],
+    proposer: Proposer | None,
+    presence: Presence,
+    resender: Resender,
+) -> None:
+    """Go on behind the last own proposal, unless what was signed isn't known."""
+    presence.restore(None if last is None else last.round, accepted)
+    if proposer is None:
+        return
+    if stored.lost is not None:
+        presence.absent = stored.lost
+    if last is not None and stored.proposal is not None:
+        proposer.restore(last)
+        resender.raw = stored.proposal.raw

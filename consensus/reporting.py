@@ -1,9 +1,11 @@
 """What admission and the witness met, told to whom it concerns: evidence to carry and to show, and broken rules."""
 
 from consensus.dag.admission import Admission
-from consensus.dag.evidence import EvidenceKind
+from consensus.dag.evidence import EvidenceKind, read_subject
+from consensus.dag.vertex import Vertex
 from consensus.events import Effect, EvidenceFound, PeerFault
 from consensus.order.witness import Witness
+from consensus.parameters import Parameters
 from consensus.presence import Presence
 from consensus.proposer import Proposer
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch
@@ -30,3 +32,12 @@ def report(
     admission.found.clear()
     witness.found.clear()
     admission.faults.clear()
+
+
+def hear(vertex: Vertex, parameters: Parameters, witness: Witness, proposer: Proposer | None) -> None:
+    """An accepted vertex carries evidence: nobody needs to carry or to find it any more."""
+    for item in vertex.evidence:
+        subject = read_subject(item, parameters)
+        witness.accuse(subject)
+        if proposer is not None:
+            proposer.was_carried(subject)

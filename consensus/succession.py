@@ -53,7 +53,7 @@ class Succession:
         """From what the stores hold, at the beginning of a chain nothing: of the epoch that is open (its closing header
         isn't certified), and before it of the one that is still served (no header behind its closing one is certified)
         if there is such. `eras` are those of the epochs before them of which evidence is still admissible. Raises what
-        `Engine.recover` does.
+        `Engine` does.
         """
         self._parameters = parameters
         self._chain_hash = chain_hash
@@ -78,7 +78,7 @@ class Succession:
             if author != seat.index:  # the keys were changed within the epoch: what these signed isn't known
                 lost = f"the last proposal kept is authority {author}'s, the keys held now are authority {seat.index}'s"
                 stored = replace(stored, proposal=None, lost=lost)
-        engine = Engine.recover(self._parameters, self._chain_hash, start, seat, stored)
+        engine = Engine(self._parameters, self._chain_hash, start, seat, stored)
         return _Term(start, seat, engine, stored.closing)
 
     @property

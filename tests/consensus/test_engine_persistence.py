@@ -68,7 +68,7 @@ class Machine:
 
     def restart(self, cursor: bytes | None = None) -> "Machine":
         """Another machine from the same store."""
-        engine = Engine.recover(
+        engine = Engine(
             PARAMETERS,
             CHAIN_HASH,
             self.forge.start,

@@ -88,7 +88,7 @@ def test_an_own_twin_means_that_the_key_runs_elsewhere() -> None:
 def test_a_store_rolled_back_behind_its_own_vertices_sits_out() -> None:
     forge = Forge()
     first, second = [forge.layer(number, range(4)) for number in (1, 2)]
-    engine = Engine.recover(
+    engine = Engine(
         PARAMETERS,
         CHAIN_HASH,
         forge.start,

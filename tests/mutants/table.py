@@ -251,8 +251,8 @@ PERSISTENCE = (
     ),
     mutant(
         "forgets its last proposal across a restart",
-        ENGINE_FILE,
-        "            engine._proposer.restore(last)\n",
+        "consensus/recovery.py",
+        "        proposer.restore(last)\n",
         "",
         *ENGINE,
         "tests/simulator/test_faults.py",

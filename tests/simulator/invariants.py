@@ -128,9 +128,7 @@ def check_views(world: World, views: int) -> None:
         view = _view(world, known, random)
         start = start_of(longest.disk, world.ledger.first, epoch)
         vertices = [world.decode(raw) for raw in view.values()]
-        engine = Engine.recover(
-            world.scenario.parameters, world.ledger.chain_hash, start, None, StoredEpoch(vertices=vertices)
-        )
+        engine = Engine(world.scenario.parameters, world.ledger.chain_hash, start, None, StoredEpoch(vertices=vertices))
         for effect in engine.start(world.nodes[0].clock() + FAR_MS):
             if isinstance(effect, Commit):
                 other = longest.commits.get(effect.commit.index)
