@@ -371,6 +371,7 @@ GATES = (
         "if any(self._charges.get(ref.round, {}).get((introducer, ref.author), 0) >= limit for ref in twins):",
         "if any(sum(self._charges.get(ref.round, {}).values()) >= limit for ref in twins):",
         "tests/consensus/test_admission.py",
+        "tests/consensus/test_engine_fork_bomb.py",
     ),
     mutant(
         "takes in vertices of the future at once",
