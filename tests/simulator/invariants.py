@@ -102,7 +102,7 @@ def check_settled(world: World, within_ms: int) -> None:
         client.is_stopped = True
     height = max(len(node.disk.blocks) for node in world.honest())
     deadline = world.now + within_ms
-    while world.now < deadline and not _is_settled(world, height):
+    while world.now < deadline and not (_is_settled(world, height) and not _uncharged(world)):
         height = max(height, max(world.acknowledged.values(), default=0))
         world.advance(world.now + STEP_MS)
     left = len(world.waiting)
@@ -110,9 +110,7 @@ def check_settled(world: World, within_ms: int) -> None:
     for node in world.honest():
         top = max(node.certified, default=0)
         expect(top >= height, f"node {node.seat} has certificates up to height {top} only, expected {height}")
-    chain = max((node.disk.blocks for node in world.honest()), key=len)
-    charged = {world.holders[offence.address] for block in chain for offence in block.offences}
-    lacking = [seat for seat in _offenders(world) if seat not in charged]
+    lacking = _uncharged(world)
     expect(not lacking, f"what {lacking} did isn't charged by any block")
 
 
@@ -200,6 +198,13 @@ def _sound(world: World, seats: set[int]) -> list[int]:
 
 def _offenders(world: World) -> list[int]:
     return [node.seat for node in world.nodes if node.strategy.offends and node.offended]
+
+
+def _uncharged(world: World) -> list[int]:
+    """Offenders that no block names."""
+    chain = max((node.disk.blocks for node in world.honest()), key=len)
+    charged = {world.holders[offence.address] for block in chain for offence in block.offences}
+    return [seat for seat in _offenders(world) if seat not in charged]
 
 
 def _is_settled(world: World, height: int) -> bool:
