@@ -2,6 +2,7 @@
 
 import pytest
 
+from consensus.events import RequestRange
 from tests.consensus.succession.town import CLOSE, Town, committee
 from tests.simulator.world import keys_of
 
@@ -49,4 +50,26 @@ def test_a_new_member_that_was_down_while_it_was_elected() -> None:
     town.until(lambda: town.in_epoch(1), "the fifth as well")
     fifth = keys_of(4)[1].address
     town.until(lambda: any(address == fifth for _, _, address in town.signed), "it proposes")
+    town.check()
+
+
+def test_a_node_cut_off_while_it_runs_finds_the_end_of_its_epoch() -> None:
+    """It hears of a later epoch, and asks for the rest of its own."""
+    four = committee(0, 1, 2, 3)
+    town = Town({name: (name,) for name in range(4)}, four, {"same": four}).boot()
+    town.run(400)
+    town.cut.add(3)
+    town.citizens[0].submit(CLOSE + b"same")
+    town.until(lambda: all(town.citizens[name].running.epoch == 1 for name in range(3)), "the others go on")
+    town.citizens[1].submit(b"without it")
+    town.until(lambda: town.in_epoch(1, 0, 1, 2), "and certify")
+    town.run(3_000)
+    node = town.citizens[3]
+    assert node.running.epoch == 0
+    mark = len(node.effects)
+    town.cut.clear()
+    town.until(lambda: town.in_epoch(1), "it is there too")
+    assert any(isinstance(effect, RequestRange) and effect.epoch == 0 for effect in node.effects[mark:])
+    node.submit(b"with it")
+    town.until(lambda: all(b"with it" in other.disk.payloads for other in town.citizens.values()), "it takes part")
     town.check()
