@@ -26,7 +26,7 @@ M = TypeVar("M")
 
 MAX_ANSWER_BYTES: Final = 32 << 20
 MAX_PROBLEM_BYTES: Final = 64 << 10
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 256
 READ_CHUNK_BYTES: Final = 1 << 20
 UNREACHABLE_HINT: Final = "is it running? `mpisa devnet up` starts four nodes on this machine"
 

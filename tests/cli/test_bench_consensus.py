@@ -88,7 +88,8 @@ def test_refusals_are_counted_by_their_reason() -> None:
     }
 
 
-def test_facts_of_a_run() -> None:
+def test_facts_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consensus, "_cores", lambda: 2)
     seen = Seen(
         Load("single", 2.0, rate=5.0),
         sent=10,
@@ -117,6 +118,7 @@ def test_facts_of_a_run() -> None:
         "certified_p99_ms": 800.0,
         "client_sign_us": 40.0,
         "client_send_us": 88.9,
+        "cpu_allows_tps": 2_045,
         "nodes_us": 888.9,
         "nodes_us_by_stage": {"engine": 222.2, "other": 666.7},
         "wire_bytes": 889,

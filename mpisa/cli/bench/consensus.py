@@ -235,8 +235,16 @@ def _with_references(figures: list[Figure], found: list[raft.Reference]) -> list
     ]
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def facts(seen: Seen) -> dict[str, Any]:
-    """What belongs next to a throughput: what was offered and refused, latencies, and where the CPU time went."""
+    """What belongs next to a throughput: what was offered and refused, latencies, and where the CPU time went.
+
+    `cpu_allows_tps` is what all cores would allow at this cost a transaction if nothing else ran on them: on a busy
+    machine it says more than the throughput.
+    """
     sent = max(seen.answered, 1)
     nodes = seen.cost(seen.node_cpu_s)
     stages = {
@@ -256,6 +264,7 @@ def facts(seen: Seen) -> dict[str, Any]:
         },
         "client_sign_us": round(seen.sign_us, 1),
         "client_send_us": round(seen.cost(seen.client_cpu_s), 1),
+        "cpu_allows_tps": round(_cores() * 1e6 / max(nodes + seen.cost(seen.client_cpu_s), 1.0)),
         "nodes_us": round(nodes, 1),
         "nodes_us_by_stage": {name: round(cost, 1) for name, cost in sorted(stages.items())}
         | {"other": round(nodes - sum(stages.values()), 1)},
