@@ -96,6 +96,7 @@ class Link:
         self._news = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._delayed = DelayLine(gate or Gate(), peer, limits, stats, self._queue_up)
+        self.on_up: Callable[[PeerId], None] | None = None
 
     def push(self, frame: bytes) -> bool:
         """Queues a frame when the link is up; drops the oldest ones when that is too many."""
@@ -150,6 +151,8 @@ class Link:
     async def _serve(self, stream: FrameStream) -> None:
         self.carrier = stream.carrier
         self._stats.authority_reconnects += 1
+        if self.on_up is not None:
+            self.on_up(self.peer)
         sender = self._sender = asyncio.create_task(self._send_all(stream))
         closed = asyncio.create_task(stream.wait_closed())
         patience = None if stream.carrier == WebSocketFrames.carrier else FALLBACK_RETRY_SECONDS
@@ -210,6 +213,7 @@ class PeerAuthorityLinks:
         self._limits = limits
         self._stats = stats
         self._handler: FrameHandler | None = None
+        self._observer: Callable[[PeerId], None] | None = None
         self._links: dict[PeerId, Link] = {}
         self._known: dict[PeerId, PeerAddress] = {}
         self._inbound: dict[PeerId, web.WebSocketResponse] = {}
@@ -241,8 +245,14 @@ class PeerAuthorityLinks:
         for peer in self._known:
             if peer not in self._links:
                 self._links[peer] = Link(peer, self._limits, self._stats, self._gate)
+                self._links[peer].on_up = self._observer
                 if self._running:
                     self._run(self._links[peer])
+
+    def set_link_observer(self, observer: Callable[[PeerId], None]) -> None:
+        self._observer = observer
+        for link in self._links.values():
+            link.on_up = observer
 
     def linked(self) -> frozenset[PeerId]:
         return frozenset(peer for peer, link in self._links.items() if link.carrier is not None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -58,6 +58,14 @@ class MemoryHub:
 
     def heal(self, one: PeerId, other: PeerId) -> None:
         self._cuts.discard(frozenset((one, other)))
+        self.came_up(one, other)
+
+    def came_up(self, one: PeerId, other: PeerId) -> None:
+        """Tells both ends of a link that is up again."""
+        for near, far in ((one, other), (other, one)):
+            node = self._running.get(near)
+            if node is not None and far in node.authorities.linked():
+                node.authorities.tell_up(far)
 
     def reach(self, one: PeerId, other: PeerId) -> MemoryNetwork:
         """The other node. Raises Unreachable."""
@@ -144,7 +152,9 @@ class MemoryNetwork:
         return self.gate.rules
 
     async def set_link_rules(self, rules: Mapping[PeerId, LinkRule]) -> None:
-        self.gate.set(rules)
+        _, healed = self.gate.set(rules)
+        for peer in healed:
+            self._hub.came_up(self._peer_id, peer)
 
     def observe(self, other: MemoryNetwork, connected: bool) -> None:
         if self._observer is not None:
@@ -247,6 +257,7 @@ class MemoryLinks:
         self._gate = gate
         self._lines: dict[PeerId, DelayLine] = {}
         self._handler: FrameHandler | None = None
+        self._observer: Callable[[PeerId], None] | None = None
         self._handlers: dict[str, RequestHandler] = {}
         self._authorities: dict[PeerId, PeerAddress] = {}
         self._arrivals: deque[tuple[PeerId, bytes]] = deque()
@@ -269,6 +280,13 @@ class MemoryLinks:
 
     def set_authorities(self, addresses: Iterable[PeerAddress]) -> None:
         self._authorities = {address.peer_id: address for address in addresses if address.peer_id != self._own}
+
+    def set_link_observer(self, observer: Callable[[PeerId], None]) -> None:
+        self._observer = observer
+
+    def tell_up(self, peer: PeerId) -> None:
+        if self._observer is not None:
+            self._observer(peer)
 
     def linked(self) -> frozenset[PeerId]:
         up = (node for node in self._hub.reachable(self._own) if self._own in node.authorities._authorities)

@@ -238,6 +238,10 @@ class AuthorityLinks(Protocol):
         """Authorities with a link that is up now."""
         ...
 
+    def set_link_observer(self, observer: Callable[[PeerId], None]) -> None:
+        """Who hears in the loop of each link that has come up. Must return at once; may call `send` in a task."""
+        ...
+
     async def send(self, peer: PeerId, frame: bytes) -> bool:
         """Queues a frame, never waits for the peer. A full queue drops its oldest frame and counts it. False when no
         link is up (the frame is then dropped). Raises Rejection(TOO_LARGE) above `max_frame_bytes`.

@@ -121,6 +121,7 @@ class Links:
         self._address_of = address_of
         self._tables: dict[Epoch, _Table] = {}
         self._requests: set[asyncio.Task[object]] = set()
+        self._last: bytes | None = None
         self.vertices_received = 0
         self.frames_rejected = 0
         self.frames_of_other_epochs = 0
@@ -154,12 +155,21 @@ class Links:
         """Takes the network's frames and requests from now on."""
         links = self._network.authorities
         links.set_handler(self._on_frame)
+        links.set_link_observer(self._on_link)
         links.set_request_handler(ANCESTORS, self._answer_ancestors)
         links.set_request_handler(RANGE, self._answer_range)
 
     async def broadcast_vertex(self, raw: bytes) -> None:
-        """To every other authority that is linked."""
-        await self._network.authorities.broadcast(VERTEX_FRAME + raw)
+        """To every other authority that is linked, and to each whose link comes up before the next one is made."""
+        self._last = VERTEX_FRAME + raw
+        await self._network.authorities.broadcast(self._last)
+
+    def _on_link(self, peer: PeerId) -> None:
+        """A peer that was cut off gets our last vertex at once: a network that was torn apart may wait for nothing
+        else, and the timer that sends it again has grown long meanwhile.
+        """
+        if self._last is not None:
+            self._spawn(self._network.authorities.send(peer, self._last), f"last vertex to {peer}")
 
     async def broadcast_signature(self, signature: ExecutionSignature, epoch: Epoch) -> None:
         """To every other authority that is linked."""

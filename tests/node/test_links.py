@@ -11,7 +11,7 @@ from consensus.dag.vertex import ExecutionSignature, VertexRef, decode_vertex, e
 from consensus.events import EpochAhead
 from consensus.parameters import Parameters
 from mpisa.config import Role
-from mpisa.network.ports import NetworkConfig, PeerId
+from mpisa.network.ports import LinkRule, NetworkConfig, PeerId
 from mpisa.node import certificates, links
 from mpisa.node.home import Home
 from mpisa.node.inbox import Inbox
@@ -182,3 +182,25 @@ async def test_a_false_certificate_is_not_kept(tmp_path: Path) -> None:
 
 def test_a_seed_is_never_shown() -> None:
     assert "seed" not in repr(NetworkConfig(bytes(32), bytes(32), "1"))
+
+
+async def test_a_link_that_comes_up_carries_the_last_vertex_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        runtime = cluster.nodes[0]._running
+        others = [peer(cluster, number) for number in (1, 2, 3)]
+        await runtime.network.set_link_rules({other: LinkRule(cut=True) for other in others})
+        await cluster.nodes[0].submit(cluster.transfer(ALICE, 0), "accepted")
+        await until(lambda: not runtime.network.authorities.linked(), "cut off")
+        sent: list[tuple[PeerId, bytes]] = []
+
+        async def note(to: PeerId, frame: bytes) -> bool:
+            sent.append((to, frame))
+            return True
+
+        runtime.network.authorities.send = note  # type: ignore[method-assign]
+        await runtime.network.set_link_rules({})
+        await until(lambda: len(sent) >= 3, "a frame to each")
+        proposal = runtime.vertices.proposal(0)
+        assert proposal is not None
+        assert sorted(to for to, _ in sent[:3]) == sorted(others)
+        assert {frame for _, frame in sent[:3]} == {b"V" + proposal[1]}
