@@ -100,15 +100,14 @@ class Engine:
         last = read_proposal(stored, self._proposer, self._parameters)
         accepted = restore(self._admission, self._sequencer, stored.vertices, last)
         for node in accepted:
+            self._journal.restored(node.vertex)
             self._take_in(node)
         resume(stored, last, accepted, self._proposer, self._presence, self._resender)
         if stored.closing is not None:
             self._close(stored.closing)
 
     def start(self, now_ms: int) -> list[events.Effect]:
-        """Begin: after a restart the commits that follow from the store, and the identical bytes of the last
-        proposal.
-        """
+        """Begin: the commits that follow from the store, and the identical bytes of the last proposal."""
         self._now = now_ms
         self._clock.opened_ms = now_ms
         self._resender.sent_ms = now_ms

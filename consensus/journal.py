@@ -25,6 +25,10 @@ class Journal:
         self._waiting.append(vertex)
         self._unsynced[vertex.id] = None
 
+    def restored(self, vertex: Vertex) -> None:
+        """A vertex came from the store: written before, but it isn't known whether a power cut would still take it."""
+        self._unsynced[vertex.id] = None
+
     def is_unsynced(self, identifier: bytes) -> bool:
         """Whether a power cut now would lose this vertex."""
         return identifier in self._unsynced

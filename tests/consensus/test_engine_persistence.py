@@ -174,6 +174,19 @@ def test_what_a_block_builds_on_is_synced_before_its_commit() -> None:
     assert blocks >= 4
 
 
+def test_what_a_store_holds_after_a_restart_is_synced_before_a_block_builds_on_it() -> None:
+    """It was written without a sync, perhaps; the crash since took nothing, but the next one may."""
+    machine = Machine(Forge())
+    machine.start()
+    for number in range(1, 8):
+        machine.round(number, b"payload")
+    effects = machine.restart(machine.commits[0].cursor).start()
+    kinds = [type(effect) for effect in effects if isinstance(effect, Persist | Commit)]
+    assert kinds[:2] == [Persist, Commit]
+    [batch] = of_kind(effects, Persist)
+    assert batch == Persist((), sync=True), "once for all of it"
+
+
 def test_a_store_that_lost_executed_vertices_is_refused() -> None:
     machine = Machine(Forge())
     machine.start()
