@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WINDOW = 2_048
 MAX_GATHERED = 4_096
+ACCEPTED_PATIENCE_S = 0.02
+"""Word that transactions were accepted waits so long for more of it: each by itself would cost a write."""
+
 BREATHER = 16
 """A batch lets others have the loop after so many transactions."""
 
@@ -105,6 +108,7 @@ class Flow:
         self._untaken = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
 
     @property
     def unanswered(self) -> int:
@@ -172,6 +176,13 @@ class Flow:
             return
         self._gathered.setdefault((status.status, status.height), []).append(token)
         self._untaken += 1
+        if status.status is not TransactionState.ACCEPTED or self._untaken >= MAX_GATHERED:
+            self._news.set()
+        elif self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(ACCEPTED_PATIENCE_S, self._tell_accepted)
+
+    def _tell_accepted(self) -> None:
+        self._soon = None
         self._news.set()
 
     def _tell(self, answer: StreamAnswer) -> None:
@@ -184,5 +195,8 @@ class Flow:
         entries, self._entries = self._entries, {}
         for entry in entries.values():
             self._desk.forget(entry)
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._finished = True
         self._news.set()
