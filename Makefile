@@ -49,7 +49,7 @@ format: $(STAMPS)/dev ## format the code and mend what ruff can mend
 
 bench: $(STAMPS)/dev ## measure on this machine and write docs/benchmarks.md
 	$(BIN)/mpisa bench network --write docs/benchmarks.md
-	$(BIN)/mpisa bench consensus --write docs/benchmarks.md
+	$(BIN)/mpisa bench consensus --catch-up --write docs/benchmarks.md
 	$(BIN)/mpisa bench consensus --growth --plot docs/consensus-growth.svg --write docs/benchmarks.md
 	$(BIN)/mpisa bench state --write docs/benchmarks.md
 

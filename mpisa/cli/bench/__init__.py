@@ -45,7 +45,7 @@ def measure_network(write: Path | None, quick: bool) -> None:
 @bench.command(
     "consensus",
     examples=(
-        "mpisa bench consensus --seconds 60 --runs 3 --json",
+        "mpisa bench consensus --seconds 60 --runs 3 --catch-up --json",
         "mpisa bench consensus --rate 1000",
         "mpisa bench consensus --growth --plot docs/consensus-growth.svg",
         "mpisa bench consensus --write docs/benchmarks.md",
@@ -55,6 +55,7 @@ def measure_network(write: Path | None, quick: bool) -> None:
 @click.option("--rate", default="max", show_default=True, help="Transactions a second offered, or max.")
 @click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="How long a run is.")
 @click.option("--runs", type=click.IntRange(1, 20), default=1, show_default=True, help="Runs of each figure.")
+@click.option("--catch-up", is_flag=True, help="Also kill a validator, let 10,000 commits go by, and start it again.")
 @click.option("--growth", is_flag=True, help="Message delays and cost over the number of authorities instead.")
 @click.option(
     "--plot",
@@ -65,12 +66,19 @@ def measure_network(write: Path | None, quick: bool) -> None:
 )
 @click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
 def measure_consensus(
-    validators: int, rate: str, seconds: float, runs: int, growth: bool, plot: Path, write: Path | None
+    validators: int,
+    rate: str,
+    seconds: float,
+    runs: int,
+    catch_up: bool,
+    growth: bool,
+    plot: Path,
+    write: Path | None,
 ) -> None:
     """Signed transactions a second, their latency and cost, next to the limits of this machine."""
     from mpisa.cli.bench import consensus, report
 
-    options = consensus.Options(validators, _read_rate(rate), seconds, runs=runs)
+    options = consensus.Options(validators, _read_rate(rate), seconds, runs=runs, catch_up=catch_up)
     if growth:
         found = consensus.growth(plot, note)
         note(f"drawn in {plot}")

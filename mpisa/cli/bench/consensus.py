@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpisa.cli.bench import delays, limits, plot, raft
+from mpisa.cli.bench import catch_up, delays, limits, plot, raft
 from mpisa.cli.bench.load.fleet import FUNDED_A_BUNDLE, FUNDS, Fleet, Load, Seen, fleet, greetings, percentile
 from mpisa.cli.bench.load.work import PAYLOAD_BYTES
 from mpisa.cli.bench.machine import Devnet, devnet
@@ -45,6 +45,7 @@ class Options:
     seconds: float = 30.0
     clients: int = 4
     runs: int = 1
+    catch_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,10 @@ def _on_devnet(clients: Fleet, network: Devnet, options: Options, bounds: Bounds
     bundles = Load("stream", seconds, BUNDLED_OPS / BUNDLE, operations=BUNDLE)
     figures += _bundled(runs("bundles of operations", bundles))
     say("one silent validator")
-    return figures + _silent(clients, network, options)
+    figures += _silent(clients, network, options)
+    if options.catch_up:
+        figures.append(catch_up.measure(clients, network, say))
+    return figures
 
 
 @contextmanager
