@@ -215,7 +215,7 @@ def _down(home: Path, grace_s: float) -> Stopped:
 
 def reset(home: Path, *, grace_s: float = STOP_GRACE_S) -> tuple[Stopped, tuple[str, ...]]:
     """Stop the devnet and delete what its chain and stores hold; accounts, keys, addresses and genesis stay. Where this
-    version can't read the genesis or the settings, the nodes go too: `up` makes them anew, with the same accounts.
+    version can't read the genesis, the nodes go too: `up` makes them anew, with the same accounts.
 
     Returns what was stopped and the names of the nodes that were emptied. Refuses a directory that `up` did not make.
     """

@@ -209,7 +209,7 @@ def _make_home(path: Path, member: _Member, members: tuple[_Member, ...], genesi
 
 
 def why_unreadable(home: Path) -> str | None:
-    """What this version can't read of a devnet's genesis document or of its nodes' settings; None when all is well."""
+    """What this version can't read of a devnet's genesis document; None when it can."""
     try:
         Genesis.from_json((home / GENESIS).read_text(encoding="utf-8"))
     except (Rejection, OSError, UnicodeDecodeError) as error:
