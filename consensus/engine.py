@@ -93,6 +93,8 @@ class Engine:
         self._payload: bytes | None = None
         self._resender = Resender(parameters)
         self._halted: str | None = None
+        self.is_unsure = False
+        """Whether it may not propose yet, for it doesn't know what it signed: set from outside."""
         self._restore(stored)
 
     def _restore(self, stored: events.StoredEpoch) -> None:
@@ -375,7 +377,7 @@ class Engine:
         self._absorb(accepted[1:])
 
     def _may_propose(self) -> bool:
-        if self._proposer is None or self._halted is not None or self._presence.absent is not None:
+        if self._proposer is None or self._halted is not None or self._presence.absent is not None or self.is_unsure:
             return False
         last = self._proposer.last
         if last.round == 0 and self._catch_up.known_round > self._clock.round:

@@ -29,6 +29,7 @@ class TimerKind(StrEnum):
     FETCH = "fetch"
     HELD = "held"
     RESEND = "resend"
+    INQUIRY = "inquiry"
 
 
 # Events: in.

@@ -5,6 +5,7 @@ epoch they name, and so do the answers to what each engine asked for. An epoch e
 is executed (its engine commits no more, and goes on with empty vertices), the header's certificate exists (the shell is
 asked for what its stores hold of the next epoch, then that one opens), a header of the next epoch is certified (the old
 engine is dropped). No epoch is ever opened without asking the stores: whatever was signed in it before is known then.
+Where they hold no proposal, the others are asked too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from consensus.dag.judging import Era, Jurisdiction, read_evidence
 from consensus.dag.vertex import decode_vertex
 from consensus.engine import Engine
 from consensus.identity import Seat, Seats
+from consensus.inquiry import Inquiry
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.parameters import Parameters
 from consensus.proposer import MAX_EVIDENCE_WAITING
@@ -37,6 +39,7 @@ class _Term:
     closing: Header | None = None
     following: EpochStart | None = None
     is_closed: bool = False
+    inquiry: Inquiry | None = None
 
 
 class Succession:
@@ -79,7 +82,12 @@ class Succession:
                 lost = f"the last proposal kept is authority {author}'s, the keys held now are authority {seat.index}'s"
                 stored = replace(stored, proposal=None, lost=lost)
         engine = Engine(self._parameters, self._chain_hash, start, seat, stored)
-        return _Term(start, seat, engine, stored.closing)
+        term = _Term(start, seat, engine, stored.closing)
+        if seat is not None and stored.proposal is None:
+            inquiry = Inquiry(self._parameters, start.committee, seat.index)
+            if not inquiry.is_done:
+                term.inquiry, engine.is_unsure = inquiry, True
+        return term
 
     @property
     def epoch(self) -> Epoch:
@@ -178,12 +186,32 @@ class Succession:
                 self._run(term, event)
                 if isinstance(event, events.TimerFired) and event.kind is events.TimerKind.RESEND:
                     self._ask_certificate()
+                self._inquire(term, event)
                 return
         if isinstance(event, events.PayloadProvided):
             if event.payload:
                 self._effects.append(events.PayloadLapsed(event.round, event.payload))
         elif epoch > self.epoch:
             self._ahead()
+
+    def _inquire(self, term: _Term, event: events.Event | None = None) -> None:
+        """Ask what others hold of this authority, take an answer in; once a quorum answered it may sign."""
+        inquiry = term.inquiry
+        if inquiry is None:
+            return
+        epoch = term.start.epoch
+        if isinstance(event, events.RangeEnded):
+            further = inquiry.answered(event.sender, term.engine.status().highest_accepted_round)
+            if further is not None:
+                self._effects.append(events.RequestRange(event.sender, further, epoch))
+        if inquiry.is_done:
+            term.inquiry, term.engine.is_unsure = None, False
+            self._run(term, events.TimerFired(events.TimerKind.ROUND, epoch))
+            return
+        asked = inquiry.due(self._now)
+        self._effects.extend(events.RequestRange(to, first, epoch) for to, first in asked)
+        if asked:
+            self._effects.append(events.SetTimer(events.TimerKind.INQUIRY, inquiry.next_ms, epoch))
 
     def _wait(self, event: events.PayloadWaiting) -> None:
         """Payloads wait for an epoch that can still order them."""
@@ -282,6 +310,7 @@ class Succession:
         own = None if term.seat is None else term.seat.index
         self._effects.append(events.EpochOpened(term.start.epoch, term.start.committee, own))
         self._collect(term, term.engine.start(self._now))
+        self._inquire(term)
 
     def _keep_era(self, start: EpochStart, following: EpochStart) -> None:
         """An epoch is over: its era is remembered as long as evidence of it is admissible."""

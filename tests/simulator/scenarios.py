@@ -18,9 +18,6 @@ FAST = Parameters(
     suspension_skips=2,
     suspension_commits=24,
 )
-# Whoever lost its disk learns of it from others, so a start without a proposal must wait for longer than these are
-# silent while nothing moves.
-LONELY_MS = 2_500
 POWERS = (
     (1, 1, 1, 1),
     (1, 1, 1, 1),
@@ -41,7 +38,7 @@ def scenario_of(seed: int) -> Scenario:
     count = len(powers)
     faulty = _some_faulty(random, powers)
     lost = frozenset(seat for seat in faulty if random.random() < 0.15)
-    heal_ms = random.choice([2_000, 3_000, 5_000]) + (2 * LONELY_MS if lost else 0)
+    heal_ms = random.choice([2_000, 3_000, 5_000])
     faults = LinkFaults(
         heal_ms=heal_ms,
         drop=random.choice([0.0, 0.05, 0.2]),
@@ -55,7 +52,6 @@ def scenario_of(seed: int) -> Scenario:
         FAST,
         gc_depth=random.choice([10, 12, 20]),
         idle_delay_ms=random.choice([0, 300]),
-        first_proposal_delay_ms=LONELY_MS if lost else FAST.first_proposal_delay_ms,
     )
     return Scenario(
         seed=seed,
@@ -108,7 +104,7 @@ def _crashes(
     crashes = [
         Crash(
             seat,
-            random.randint(LONELY_MS + 500, LONELY_MS + heal_ms),
+            random.randint(600, heal_ms),
             random.randint(100, heal_ms // 3),
             random.randint(0, 12),
             Loss.DISK,

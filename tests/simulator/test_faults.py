@@ -4,7 +4,7 @@ from consensus.parameters import Parameters
 from tests.simulator.calm import BUSY, calm
 from tests.simulator.invariants import check_progress, check_safety, check_settled
 from tests.simulator.scenario import Crash, Cut, Jump, LinkFaults, Loss, partition
-from tests.simulator.scenarios import FAST, LONELY_MS
+from tests.simulator.scenarios import FAST
 from tests.simulator.world import World
 
 HEAL_MS = 1_800
@@ -104,14 +104,25 @@ def test_a_lost_disk_sits_out_and_signs_nothing_twice() -> None:
 
 
 def test_a_lost_disk_sits_out_even_where_nothing_moves() -> None:
-    """Two of four lost: no quorum, so hardly a vertex comes by that could tell it of its former life."""
-    crashes = (Crash(3, 3_600, 600, 0, Loss.DISK), Crash(2, 3_500, 4_500, 0))
-    parameters = Parameters(first_proposal_delay_ms=LONELY_MS)
-    world = calm(parameters=parameters, crashes=crashes, heal_ms=8_500)
+    """An idle network makes a round a second: nobody speaks before the node would have made its first vertex."""
+    crash = Crash(3, 4_000, 20, 0, Loss.DISK)
+    world = calm(clients=0, crashes=(crash,), heal_ms=8_500)
     check_safety(world)
     engine = world.nodes[3].engine
     assert engine is not None
     assert engine.status().sitting_out is not None
+
+
+def test_a_lost_disk_signs_nothing_before_a_quorum_has_answered() -> None:
+    crashes = (Crash(3, 3_600, 600, 0, Loss.DISK), Crash(2, 3_500, 3_000, 0), Crash(1, 3_500, 3_000, 0))
+    world = calm(clients=0, crashes=crashes, heal_ms=6_400)
+    engine = world.nodes[3].engine
+    assert engine is not None
+    assert engine.status().round == 0
+    assert engine.status().sitting_out is not None, "node 0 has told it"
+    world.advance(9_000)
+    check_progress(world, 2, 5_000)
+    check_safety(world)
 
 
 def test_skewed_and_jumping_clocks_only_delay() -> None:
