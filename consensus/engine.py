@@ -33,7 +33,7 @@ from consensus.parameters import Parameters
 from consensus.presence import Presence
 from consensus.proposer import Proposer
 from consensus.recovery import read_proposal, restore, resume
-from consensus.reporting import hear, report
+from consensus.reporting import hear, report, unhear
 from consensus.resender import Resender
 from consensus.status import EngineStatus, describe
 from consensus.survey import SeenVertex, Survey, describe_vertex, look
@@ -269,7 +269,8 @@ class Engine:
             self._pacemaker.seen_in_time(node.author)
         self._catch_up.note(node.author, node.round)
         self._clock.observe(node.round, self._admission.equivocators, self._now)
-        hear(vertex, self._parameters, self._notary.witness, self._proposer)
+        by_equivocator = node.author in self._admission.equivocators
+        hear(vertex, self._parameters, self._notary.witness, self._proposer, by_equivocator=by_equivocator)
 
     def _report(self) -> None:
         witness = self._notary.witness
@@ -296,6 +297,7 @@ class Engine:
             self._workload.settled(node.id)
             if not node.committed:
                 self._lapse(self._closing.drop(node.id))
+                unhear(node.vertex, self._parameters, self._proposer)
         self._sequencer.committer.prune(gc_round)
         return self._admission.prune(gc_round, self._now)
 

@@ -26,12 +26,14 @@ from consensus.parameters import Parameters
 from mpisa.primitives.identifiers import Epoch, Round
 
 MAX_EVIDENCE_WAITING: Final = 256
+MAX_CARRIED: Final = 4_096
 
 
 class Proposer:
     """The own chain: its last vertex, what it referenced, and what is to travel in the next one."""
 
     __slots__ = (
+        "_carried",
         "_chain_hash",
         "_committee",
         "_epoch",
@@ -67,6 +69,7 @@ class Proposer:
         self._referenced = [0] * len(committee)
         self._signatures: dict[int, ExecutionSignature] = {}
         self._evidence: dict[Charge, bytes] = {}
+        self._carried: dict[Charge, None] = {}
         self._genesis = genesis
         self.last = genesis[seat.index]
         self.last_timestamp_ms = 0
@@ -85,13 +88,25 @@ class Proposer:
             del self._signatures[min(self._signatures)]
 
     def carry_evidence(self, found: Found) -> None:
-        """Carry evidence in a next vertex: one piece an author and kind; what is too much is dropped."""
-        if len(self._evidence) < MAX_EVIDENCE_WAITING:
-            self._evidence.setdefault(charge_of(found.subject), found.raw)
+        """Carry evidence in a next vertex, unless another does: one piece an author and kind; what is too much is
+        dropped.
+        """
+        charge = charge_of(found.subject)
+        if charge not in self._carried and len(self._evidence) < MAX_EVIDENCE_WAITING:
+            self._evidence.setdefault(charge, found.raw)
+
+    def carry_again(self, found: Found) -> None:
+        """What carried it will never be ordered."""
+        self._carried.pop(charge_of(found.subject), None)
+        self.carry_evidence(found)
 
     def was_carried(self, subject: Subject) -> None:
-        """An accepted vertex carries such evidence."""
-        self._evidence.pop(charge_of(subject), None)
+        """An accepted vertex that others build on carries such evidence."""
+        charge = charge_of(subject)
+        self._evidence.pop(charge, None)
+        self._carried[charge] = None
+        if len(self._carried) > MAX_CARRIED:
+            del self._carried[next(iter(self._carried))]
 
     def is_loaded(self, *, with_signatures: bool) -> bool:
         """Whether there is evidence to carry, or own execution signatures where those are to be carried at once."""

@@ -139,11 +139,13 @@ class Admission:
         return self.pending.is_missing(vertex.id)
 
     def _read_evidence(self, vertex: Vertex) -> None:
-        """Whom a vertex convicts, whether or not it can be accepted."""
+        """Whom a vertex convicts, whether or not it can be accepted: if it isn't, nobody else may bring it."""
         for item in vertex.evidence:
             subject = read_subject(item, self._parameters)
-            if subject.kind is EvidenceKind.DOUBLE_VERTEX and subject.epoch == vertex.header.epoch:
+            is_new = subject.author not in self.equivocators and subject.epoch == vertex.header.epoch
+            if subject.kind is EvidenceKind.DOUBLE_VERTEX and is_new:
                 self.equivocators.add(subject.author)
+                self.found.append(Found(subject, item))
 
     def _is_vouched(self, vertex: Vertex) -> bool:
         """Whether a validity threshold of authors already waits for it."""

@@ -59,6 +59,10 @@ class Witness:
         if subject.kind in _HEADER_KINDS and subject.position > self._base:
             self._accused.add((subject.kind, subject.author))
 
+    def is_accused(self, subject: Subject) -> bool:
+        """Whether a vertex carried evidence about a header of this kind against the author."""
+        return (subject.kind, subject.author) in self._accused
+
     def observe(self, signature: ExecutionSignature) -> None:
         """A signature came in from its own authority."""
         height, author = signature.height, signature.authority

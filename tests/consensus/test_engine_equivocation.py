@@ -7,6 +7,7 @@ from consensus.dag.judging import jurisdiction_of, verify_evidence
 from consensus.dag.vertex import VertexRef, decode_vertex
 from consensus.events import Broadcast, Commit, EvidenceFound, Halt, PeerFault, RequestPayload, TimerFired, TimerKind
 from consensus.parameters import Parameters
+from consensus.reporting import unhear
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Round
 from tests.consensus.forge import NOW, Forge, of_kind, propose, receive, receive_all
 from tests.simulator.world import CHAIN_HASH
@@ -43,6 +44,34 @@ def test_evidence_that_another_carried_isn_t_carried_again() -> None:
     receive(engine, forge.vertex(1, 2, evidence=(found.evidence,)))
     own = decode_vertex(of_kind(propose(engine, NOW + 300), Broadcast)[0].raw, PARAMETERS)
     assert own.evidence == ()
+
+
+def test_evidence_that_only_the_equivocator_carries_is_carried_on() -> None:
+    """Nobody builds on its vertex any more, so what it carries would never be ordered."""
+    forge = Forge()
+    finder, engine = forge.engine(2, PARAMETERS), forge.engine(0, PARAMETERS)
+    receive(finder, forge.vertex(1, 1))
+    [found] = of_kind(receive(finder, forge.vertex(1, 1, payload=b"t", keep=False)), EvidenceFound)
+    engine.start(NOW)
+    receive_all(engine, forge.layer(1, (1, 2, 3)))
+    receive(engine, forge.vertex(2, 1, evidence=(found.evidence,)))
+    own = decode_vertex(of_kind(propose(engine, NOW + 300), Broadcast)[0].raw, PARAMETERS)
+    assert own.evidence == (found.evidence,)
+
+
+def test_evidence_in_a_vertex_that_is_never_ordered_is_carried_again() -> None:
+    forge = Forge()
+    engine = forge.engine(0, PARAMETERS)
+    engine.start(NOW)
+    receive(engine, forge.vertex(1, 1))
+    [found] = of_kind(receive(engine, forge.vertex(1, 1, payload=b"twin", keep=False)), EvidenceFound)
+    carrier = forge.vertex(1, 2, evidence=(found.evidence,), keep=False)
+    receive(engine, carrier)
+    proposer = engine._proposer
+    assert proposer is not None
+    assert not proposer.is_loaded(with_signatures=False)
+    unhear(carrier, PARAMETERS, proposer)
+    assert proposer.is_loaded(with_signatures=False)
 
 
 def test_whoever_learns_of_it_from_a_vertex_stops_building_on_it_too() -> None:
