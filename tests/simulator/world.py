@@ -200,14 +200,19 @@ class World:
         self._ask(node, request.to, request.epoch, answer)
 
     def ask_range(self, node: Node, request: e.RequestRange) -> None:
-        """A range comes over a stream: in order, all at once; a range with anything wrong in it is dropped."""
+        """A range comes over a stream: in order, all at once; a range with anything wrong in it is dropped. It also says
+        how far the other side is: whoever follows would else not learn that an epoch is over.
+        """
         rounds = self.scenario.parameters.range_rounds
 
         def answer(peer: Node) -> Callable[[], object] | None:
             raws = peer.strategy.range(peer, request.epoch, request.from_round, rounds)
-            return None if raws is None else lambda: arrive(peer, raws)
+            epoch = request.epoch if peer.engine is None else peer.engine.epoch
+            return None if raws is None else lambda: arrive(peer, raws, epoch)
 
-        def arrive(peer: Node, raws: list[bytes]) -> None:
+        def arrive(peer: Node, raws: list[bytes], epoch: Epoch) -> None:
+            if node.engine is not None and epoch > node.engine.epoch:
+                node.handle(e.EpochAhead())
             vertices = self._verify_all(node, peer.seat, raws)
             for vertex in vertices:
                 node.handle(e.VertexReceived(request.to, vertex))
