@@ -251,3 +251,22 @@ def test_all_twins_together_are_bounded() -> None:
         take(admission, builder)
         take(admission, twin)
     assert len(graph.at(1, 1)) == 1 + 3
+
+
+def test_a_vertex_of_the_future_is_held_until_our_clock_passes_it_or_others_vouch_for_it() -> None:
+    forge = Forge()
+    admission, graph = gate(forge)
+    early = forge.vertex(1, 1, timestamp_ms=NOW + 50)
+    assert take(admission, early) == []
+    assert len(admission.held) == 1
+    assert [node.id for node in admission.wake(NOW + 49)] == []
+    assert [node.id for node in admission.wake(NOW + 50)] == [early.id]
+    far = forge.vertex(1, 2, timestamp_ms=NOW + 60_000)
+    for vertex in (far, *forge.layer(1, (0, 3))):
+        take(admission, vertex)
+    assert far.id not in graph
+    builders = [forge.vertex(2, author) for author in (0, 3)]
+    take(admission, builders[0])
+    assert far.id not in graph, "one author alone may have a clock that is ahead"
+    take(admission, builders[1])
+    assert far.id in graph

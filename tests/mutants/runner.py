@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.mutants.table import Mutant
+from tests.mutants.fault import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("consensus", "mpisa", "storage", "devnet", "tests", "pyproject.toml")

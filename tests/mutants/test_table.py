@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.mutants.fault import Mutant
 from tests.mutants.runner import ROOT, mutate
-from tests.mutants.table import MUTANTS, Mutant
+from tests.mutants.table import MUTANTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda item: item.name)

@@ -200,8 +200,8 @@ class World:
         self._ask(node, request.to, request.epoch, answer)
 
     def ask_range(self, node: Node, request: e.RequestRange) -> None:
-        """A range comes over a stream: in order, all at once; a range with anything wrong in it is dropped. It also says
-        how far the other side is: whoever follows would else not learn that an epoch is over.
+        """A range comes over a stream: in order, all at once; a range with anything wrong in it is dropped. It also
+        says how far the other side is: whoever follows would else not learn that an epoch is over.
         """
         rounds = self.scenario.parameters.range_rounds
 

@@ -1,0 +1,324 @@
+"""Faults in what a node does around the order: disks, pace, gates, certificates, epochs, sync, ledger."""
+
+from tests.mutants.fault import ADMISSION, ENGINE, ENGINE_FILE, EPOCHS, RANGE_TESTS, RANGES, Mutant, mutant
+
+PERSISTENCE = (
+    Mutant(
+        "sends its vertex before it is on the disk",
+        ENGINE_FILE,
+        (
+            ("        self._journal.propose(self._effects, events.ProposalRecord(target, raw, self._epoch))\n", ""),
+            (
+                "        self._effects.append(events.Broadcast(raw))\n        self._resender.sent",
+                "        self._effects.append(events.Broadcast(raw))\n"
+                "        self._journal.propose(self._effects, events.ProposalRecord(target, raw, self._epoch))\n"
+                "        self._resender.sent",
+            ),
+        ),
+        ENGINE,
+    ),
+    mutant(
+        "hands a commit over before its vertices are synced",
+        ENGINE_FILE,
+        "self._journal.flush(self._effects, sync=unsynced)",
+        "self._journal.flush(self._effects, sync=False)",
+        *ENGINE,
+    ),
+    mutant(
+        "forgets its last proposal across a restart",
+        "consensus/recovery.py",
+        "        proposer.restore(last)\n",
+        "",
+        *ENGINE,
+        "tests/simulator/test_faults.py",
+    ),
+    mutant(
+        "proposes while it is far behind",
+        ENGINE_FILE,
+        "return is_chain_here and not self._catch_up.is_behind(self._clock.round)",
+        "return is_chain_here",
+        "tests/consensus/test_engine_catch_up.py",
+        *ENGINE,
+    ),
+    mutant(
+        "makes its first vertex without looking what the others have built",
+        ENGINE_FILE,
+        "if last.round == 0 and self._catch_up.known_round > self._clock.round:",
+        "if False:",
+        *ENGINE,
+    ),
+    mutant(
+        "signs before the others have said what they hold of it",
+        "consensus/succession.py",
+        "                term.inquiry, engine.is_unsure = inquiry, True\n",
+        "                pass\n",
+        "tests/consensus/succession/test_inquiry.py",
+    ),
+    mutant(
+        "goes on after meeting an own vertex that it doesn't know",
+        "consensus/presence.py",
+        'self.absent = f"an own vertex of round {vertex.round} came in',
+        '_ = f"an own vertex of round {vertex.round} came in',
+        *ENGINE,
+    ),
+    mutant(
+        "is silenced by a single liar",
+        "consensus/presence.py",
+        "if self._committee.is_validity(self._committee.stake_of(self._witnesses)):",
+        "if self._witnesses:",
+        *ENGINE,
+    ),
+    mutant(
+        "trusts a store that was rolled back",
+        "consensus/presence.py",
+        "if highest > (last_round or 0):",
+        "if False:",
+        *ENGINE,
+    ),
+    mutant(
+        "starts from a store that doesn't lead to the committed window",
+        "consensus/recovery.py",
+        "if linearizer.window_root() != checkpoint.window_root:",
+        "if False:",
+        "tests/consensus/test_linearizer.py",
+        *ENGINE,
+    ),
+)
+
+PACE = (
+    mutant(
+        "never doubles its timeout",
+        "consensus/pacemaker.py",
+        "doublings = min(self._since_commit // WAVE_ROUNDS, 32)",
+        "doublings = 0",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "waits for suspected leaders",
+        "consensus/pacemaker.py",
+        "leader != self._own and leader not in self.suspects and leader not in equivocators",
+        "leader != self._own and leader not in equivocators",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "forgives a leader that is skipped again and again at once",
+        "consensus/pacemaker.py",
+        "self._owed[authority] = 1 << (strikes - 1)",
+        "self._owed[authority] = 1",
+        "tests/consensus/test_pacemaker.py",
+    ),
+    mutant(
+        "opens rounds on equivocators' vertices",
+        "consensus/dag/threshold_clock.py",
+        "        if not equivocators:\n            return stake\n",
+        "        return stake\n",
+        "tests/consensus/test_threshold_clock.py",
+    ),
+    mutant(
+        "stays in a round that only an equivocator opened",
+        ENGINE_FILE,
+        "        self._clock.reconsider(self._admission.equivocators)\n",
+        "",
+        *ENGINE,
+        "tests/simulator/test_strategies.py",
+    ),
+    mutant(
+        "chooses known equivocators as parents",
+        "consensus/proposer.py",
+        "            if author in equivocators:\n                continue\n",
+        "",
+        *ENGINE,
+    ),
+)
+
+GATES = (
+    mutant(
+        "takes in every twin that anybody sends",
+        ADMISSION,
+        "return self.pending.is_missing(vertex.id)",
+        "return True",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "takes in any number of twins that others need",
+        ADMISSION,
+        "get((introducer, ref.author), 0) >= limit for ref in twins",
+        "get((introducer, ref.author), 0) >= 1 << 30 for ref in twins",
+        "tests/consensus/test_admission.py",
+        "tests/simulator/test_strategies.py",
+    ),
+    mutant(
+        "bounds twins whoever introduces them",
+        ADMISSION,
+        "if any(self._charges.get(ref.round, {}).get((introducer, ref.author), 0) >= limit for ref in twins):",
+        "if any(sum(self._charges.get(ref.round, {}).values()) >= limit for ref in twins):",
+        "tests/consensus/test_admission.py",
+        "tests/consensus/test_engine_fork_bomb.py",
+    ),
+    mutant(
+        "takes in vertices of the future at once",
+        ADMISSION,
+        "if vertex.timestamp_ms > now_ms and not self._is_vouched(vertex):",
+        "if False:",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "believes what a reference says of a vertex",
+        ADMISSION,
+        "elif node.round != ref.round or node.author != ref.author:",
+        "elif False:",
+        "tests/consensus/test_admission.py",
+    ),
+    mutant(
+        "gives one author the whole waiting room",
+        "consensus/dag/pending.py",
+        "account.vertices < max(1, parameters.max_pending // count)",
+        "account.vertices < parameters.max_pending",
+        "tests/consensus/test_pending.py",
+    ),
+    mutant(
+        "asks a silent peer first, again and again",
+        "consensus/dag/pending.py",
+        "self._silent.add(entry.asked[-1])",
+        "pass",
+        "tests/consensus/test_pending.py",
+    ),
+    mutant(
+        "takes an author twice among the parents",
+        "consensus/dag/validation.py",
+        "if ref.author in authors:",
+        "if False:",
+        "tests/consensus/test_vertex.py",
+    ),
+    mutant(
+        "takes f + 1 parents for a quorum",
+        "consensus/dag/validation.py",
+        "    if not committee.is_quorum(stake):\n        raise _bad_parents(",
+        "    if not committee.is_validity(stake):\n        raise _bad_parents(",
+        "tests/consensus/test_vertex.py",
+    ),
+)
+
+CERTIFICATES = (
+    mutant(
+        "certifies at a validity threshold",
+        "consensus/order/certifier.py",
+        "not self._committee.is_quorum(tally.stake)",
+        "not self._committee.is_validity(tally.stake)",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "counts signatures over another header",
+        "consensus/order/certifier.py",
+        "if signature.header_hash != tally.header_hash:",
+        "if False:",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "counts signatures unchecked",
+        "consensus/order/certifier.py",
+        "if is_signed_by(self._committee[signature.authority].address, digest, signature.signature):",
+        "if digest:",
+        "tests/consensus/test_certifier.py",
+    ),
+    mutant(
+        "accuses by signatures that it hasn't checked",
+        "consensus/order/witness.py",
+        "claim.is_good = is_signed_by(self._committee[author].address, digest, claim.signed.signature)",
+        "claim.is_good = bool(digest)",
+        "tests/consensus/test_witness.py",
+    ),
+)
+
+CHANGES = (
+    mutant(
+        "goes on committing behind the closing header",
+        ENGINE_FILE,
+        "        if self._closing.header is not None:\n            return\n        unsynced",
+        "        unsynced",
+        *EPOCHS,
+    ),
+    mutant(
+        "loses what the closing header voids",
+        ENGINE_FILE,
+        "self._lapse(self._closing.close(header))",
+        "self._closing.close(header)",
+        *EPOCHS,
+    ),
+    mutant(
+        "serves the old epoch no more once the next is open",
+        "consensus/succession.py",
+        "self._served, self._current = before, self._term(start, event.stored)",
+        "self._served, self._current = None, self._term(start, event.stored)",
+        *EPOCHS,
+    ),
+    mutant(
+        "opens an epoch without asking what was signed in it",
+        "consensus/succession.py",
+        "self._served, self._current = before, self._term(start, event.stored)",
+        "self._served, self._current = before, self._term(start, events.StoredEpoch())",
+        *EPOCHS,
+    ),
+    mutant(
+        "takes part with keys that were changed within the epoch",
+        "consensus/succession.py",
+        "if author != seat.index:",
+        "if False:",
+        *EPOCHS,
+    ),
+)
+
+SYNC = (
+    mutant(
+        "takes a range that nobody certified",
+        RANGES,
+        "if blocks and blocks[-1].certificate is None:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+    mutant(
+        "takes other vertices than those of the outline", RANGES, "if vertex.ref != ref:", "if False:", *RANGE_TESTS
+    ),
+    mutant(
+        "takes a range with another committed window",
+        RANGES,
+        "if root != position.header.window_root:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+    mutant(
+        "takes headers that aren't linked", RANGES, '        "previous": header_hash(previous),\n', "", *RANGE_TESTS
+    ),
+    mutant(
+        "takes an outline with another digest",
+        RANGES,
+        "if checkpoint.digest != header.commit_digest:",
+        "if False:",
+        *RANGE_TESTS,
+    ),
+)
+
+LEDGER = (
+    mutant(
+        "slashes twice for one epoch",
+        "mpisa/ledger/offences.py",
+        "        if state.value(key) is not None:\n            continue\n",
+        "",
+        "tests/ledger/test_offences.py",
+    ),
+    mutant(
+        "closes an epoch before its time",
+        "mpisa/ledger/closing.py",
+        "epoch.pending and epoch.electable > 0 and age_ms >= rules.parameters.staking.min_epoch_ms",
+        "epoch.pending and epoch.electable > 0",
+        "tests/ledger/test_closing.py",
+    ),
+    mutant(
+        "executes a transaction whose nonce was used",
+        "mpisa/ledger/accounts.py",
+        "    if transaction.nonce < expected:\n        raise Rejection(",
+        "    if False:\n        raise Rejection(",
+        "tests/ledger/test_rejections.py",
+        "tests/ledger/test_transition.py",
+    ),
+)
