@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "mutants.md"
 HEAD = """# Planted faults
 
 `make mutants` breaks one rule at a time in a copy of the tree and runs the tests that are to notice; this page is what
-it wrote last. The table of faults is `tests/mutants/faults_of_*.py`. A fault that nothing catches is a hole in the tests.
+it wrote last. The faults stand in `tests/mutants/faults_of_*.py`. One that nothing catches is a hole in the tests.
 
 """
 

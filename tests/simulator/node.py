@@ -58,7 +58,10 @@ class Node:
         skews = world.scenario.skews_ms
         self.skew_ms = skews[seat % len(skews)] if skews else 0
         self._timers: dict[tuple[Epoch, e.TimerKind], int] = {}
-        world.holders.update((header.address, seat) for _, header in self.keys)
+        self._headers = {header.public_key.address: header for _, header in self.keys}
+        self._seats: dict[Committee, Seat | None] = {}
+        self.identity = Identity(tuple(self._headers), tuple(vertex for vertex, _ in self.keys))
+        world.holders.update(dict.fromkeys(self._headers, seat))
 
     # Who it is.
 
@@ -67,14 +70,11 @@ class Node:
         self._generation = min(self._generation + 1, GENERATIONS - 1)
         return self.keys[self._generation]
 
-    @property
-    def identity(self) -> Identity:
-        """All keys held here."""
-        return Identity(tuple(header.address for _, header in self.keys), tuple(vertex for vertex, _ in self.keys))
-
     def seat_in(self, committee: Committee) -> Seat | None:
         """The place in a committee."""
-        return self.identity.seat_in(committee)
+        if committee not in self._seats:
+            self._seats[committee] = self.identity.seat_in(committee)
+        return self._seats[committee]
 
     @property
     def index_in_current(self) -> AuthorityIndex | None:
@@ -84,9 +84,7 @@ class Node:
     def header_key(self, committee: Committee) -> PrivateKey | None:
         """The key that signs headers in a committee."""
         held = self.seat_in(committee)
-        if held is None:
-            return None
-        return next(header for _, header in self.keys if header.address == committee[held.index].address)
+        return None if held is None else self._headers[committee[held.index].address]
 
     @property
     def last_block(self) -> Block:
