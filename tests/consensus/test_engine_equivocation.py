@@ -59,6 +59,21 @@ def test_evidence_that_only_the_equivocator_carries_is_carried_on() -> None:
     assert own.evidence == (found.evidence,)
 
 
+def test_evidence_in_a_vertex_that_can_t_be_accepted_is_carried_on() -> None:
+    """Its parents never come, but the two signatures in it are good."""
+    forge = Forge()
+    finder, engine = forge.engine(2, PARAMETERS), forge.engine(0, PARAMETERS)
+    receive(finder, forge.vertex(1, 1))
+    [found] = of_kind(receive(finder, forge.vertex(1, 1, payload=b"t", keep=False)), EvidenceFound)
+    engine.start(NOW)
+    unknown = [VertexRef(Round(1), AuthorityIndex(author), bytes([author]) * 32) for author in (1, 2, 3)]
+    receive(engine, forge.vertex(2, 1, unknown, evidence=(found.evidence,)))
+    assert engine.status().evidence == (1,)
+    assert engine.status().vertices == 0
+    own = decode_vertex(of_kind(propose(engine, NOW + 300), Broadcast)[0].raw, PARAMETERS)
+    assert own.evidence == (found.evidence,)
+
+
 def test_evidence_in_a_vertex_that_is_never_ordered_is_carried_again() -> None:
     forge = Forge()
     engine = forge.engine(0, PARAMETERS)

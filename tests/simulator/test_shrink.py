@@ -1,4 +1,4 @@
-"""A bug is planted in the commit rule: a seed finds it, is cut down, and prints what a person can follow."""
+"""A bug is planted in the order: a seed finds it, is cut down, and prints what a person can follow."""
 
 import re
 from dataclasses import replace
@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from consensus.dag.graph import Node
-from consensus.order.committer import Committer, Slot, _Tally
+from consensus.dag.graph import Graph, Node
+from consensus.dag.vertex import VertexRef
+from consensus.order.linearizer import Linearizer
 from tests.simulator.runner import Outcome, examine
 from tests.simulator.scenario import Crash, Jump, LinkFaults, Scenario, partition
 from tests.simulator.scenarios import FAST
@@ -27,24 +28,31 @@ def busy_scenario(seed: int) -> Scenario:
         heal_ms=HEAL_MS,
         faults=LinkFaults(HEAL_MS, drop=0.15, duplicate=0.1, slow=0.2, slow_ms=300, max_delay_ms=20),
         cuts=partition(frozenset({random.randrange(3)}), 4, 700, 1_100),
-        crashes=(Crash(random.randrange(3), 400, 200, 5),),
+        crashes=(Crash(random.randrange(3), 1_200, 200, 5),),
         jumps=(Jump(1, 600, 50),),
         byzantine=((3, "mixed"),),
     )
 
 
 @pytest.fixture
-def eager_committer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits a slot as soon as one certificate is there."""
-    support = Committer._support
+def forgetful_linearizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that came back from its store orders the vertices of a commit by their arrival."""
+    order, restore = Linearizer.order, Linearizer.restore
+    restored: list[Graph] = []
 
-    def eager(self: Committer, slot: Slot, tally: _Tally, choice: bytes, certificate: Node) -> None:
-        support(self, slot, tally, choice, certificate)
-        if tally.committed is None and not tally.skipped:
-            tally.committed = choice
-            self._settled += 1
+    def note(self: Linearizer) -> VertexRef | None:
+        restored.append(self._graph)
+        return restore(self)
 
-    monkeypatch.setattr(Committer, "_support", eager)
+    def by_arrival(self: Linearizer, leader: Node) -> list[Node]:
+        nodes = order(self, leader)
+        if any(graph is self._graph for graph in restored):
+            arrived = list(self._graph._nodes)
+            nodes.sort(key=lambda node: arrived.index(node.id), reverse=True)
+        return nodes
+
+    monkeypatch.setattr(Linearizer, "restore", note)
+    monkeypatch.setattr(Linearizer, "order", by_arrival)
 
 
 def find() -> Outcome:
@@ -55,21 +63,23 @@ def find() -> Outcome:
     raise AssertionError(f"no seed of {SEEDS} found the planted bug")
 
 
-@pytest.mark.usefixtures("eager_committer")
+@pytest.mark.usefixtures("forgetful_linearizer")
 def test_a_planted_bug_is_found_cut_down_and_shown() -> None:
     outcome = find()
     small = shrink(outcome)
     assert small.failure is not None
     assert kind(small.failure) == kind(outcome.failure or "")
-    before, after = outcome.scenario, small.scenario
-    left = len(after.cuts) + len(after.crashes) + len(after.jumps) + len(after.byzantine)
-    assert left < len(before.cuts) + len(before.crashes) + len(before.jumps) + len(before.byzantine)
-    again = examine(after)
-    assert again.failure == small.failure, "what was cut down replays"
-    text = report(small, shrunk_from=before)
-    assert f"seed {after.seed}: {small.failure}" in text
+    left = small.scenario
+    assert (left.cuts, left.jumps, left.byzantine) == ((), (), ())
+    assert (left.faults.drop, left.faults.duplicate, left.faults.slow) == (0, 0, 0)
+    assert len(left.crashes) == 1, "a crash is what the bug needs"
+    assert examine(left).failure == small.failure, "what was cut down replays"
+    text = report(small, shrunk_from=outcome.scenario)
+    assert f"seed {left.seed}: {small.failure}" in text
+    assert f"replay: make simulate SEED={outcome.scenario.seed}" in text
     assert "cut down to: powers [1, 1, 1, 1]" in text
-    assert re.search(r"^round +0 +1 +2 +3\?? +verdicts of node \d in epoch 0$", text, re.MULTILINE)
+    assert re.search(r"^  node \d crashes \d+ effects after \d+ ms for \d+ ms, loses", text, re.MULTILINE)
+    assert re.search(r"^round +0 +1 +2 +3 +verdicts of node \d in epoch 0$", text, re.MULTILINE)
     assert re.search(r"^\d+ .*\d: commit \d+", text, re.MULTILINE)
     assert re.search(r"^commit \d+ differs:$", text, re.MULTILINE)
     assert re.search(r"^  node \d: leader [0-9a-f]{8} of round \d+ by \d", text, re.MULTILINE)
