@@ -86,6 +86,13 @@ class Epochs:
         cursor = self.cursor_of(epoch)
         return 0 if cursor is None else decode_cursor(cursor).gc_round(self._parameters.gc_depth)
 
+    def lost_in(self, epoch: Epoch) -> str | None:
+        """Why what was signed in this epoch isn't known; None where nothing is known to be lost."""
+        loss = self._loss
+        if loss is None or self.start_of(epoch).time_ms > loss.noticed_ms + CLOCK_MARGIN_MS:
+            return None
+        return loss.reason
+
     def stored(self, epoch: Epoch) -> StoredEpoch:
         """What an engine of the epoch begins with."""
         start = self.start_of(epoch)
@@ -94,13 +101,12 @@ class Epochs:
             closing = self._store.header(self._store.epoch(epoch + 1).base)
         except NotFound:
             closing = None
-        is_lost = self._loss is not None and start.time_ms <= self._loss.noticed_ms + CLOCK_MARGIN_MS
         return StoredEpoch(
             self.cursor_of(epoch),
             list(self._kept(epoch)),
             None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1], epoch),
             closing,
-            self._loss.reason if self._loss is not None and is_lost else None,
+            self.lost_in(epoch),
         )
 
     def _kept(self, epoch: Epoch) -> Iterator[Vertex]:

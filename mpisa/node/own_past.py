@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.epochs import Epochs
     from mpisa.node.home import Home
+    from mpisa.primitives.identifiers import Epoch
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +68,10 @@ class OwnPast:
         if epoch not in self._known and self.is_blank():
             self._lose(epoch, f"joined by a snapshot within epoch {epoch}: what was signed in it before isn't known")
 
-    def _lose(self, epoch: int, reason: str) -> None:
+    def _lose(self, epoch: Epoch, reason: str) -> None:
         self._known[epoch] = reason
+        if self._epochs.lost_in(epoch) is not None:
+            return  # the first reason stands
         loss = Loss(self._clock.now_ms(), reason)
         self._home.write_loss(loss)
         self._epochs.lose(loss)

@@ -51,7 +51,7 @@ FAULTS = {
         lambda seen: seen == {"warnings": 0, "known": True},
     ),
     Cure.SHIELDED_WRITE: (lambda seen: seen["survived"] < 10, lambda seen: seen == {"survived": 10}),
-    Cure.FRAME_SIZE: (lambda seen: seen["packets"] >= 11, lambda seen: seen["packets"] <= 9),
+    Cure.FRAME_SIZE: (lambda seen: seen["packets"] >= 8, lambda seen: seen["packets"] <= 6),
     Cure.WINDOW: (
         lambda seen: seen["updates"] >= 100 and seen["pauses"] > 10,
         lambda seen: seen == {"updates": 0, "pauses": 0},

@@ -103,7 +103,8 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
             async with network:
                 yield Syncer(store, vertices, network, sources, ranging, find, syncing, applying, heard, home)
         finally:
-            await asyncio.sleep(0)
+            writer.shutdown(wait=True)  # what was cancelled may still write
+            checker.shutdown(wait=True)
             store.close()
             vertices.close()
             blocks.close()
