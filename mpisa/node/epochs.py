@@ -95,7 +95,6 @@ class Epochs:
 
     def stored(self, epoch: Epoch) -> StoredEpoch:
         """What an engine of the epoch begins with."""
-        start = self.start_of(epoch)
         proposal = self._vertices.proposal(epoch)
         try:
             closing = self._store.header(self._store.epoch(epoch + 1).base)
