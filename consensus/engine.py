@@ -302,15 +302,14 @@ class Engine:
         return self._admission.prune(gc_round, self._now)
 
     def _emit(self, commit: events.CommittedSubDag) -> None:
-        """What a block builds on is durable before its cursor can be. Behind a closing header commits are void."""
+        """Behind a closing header commits are void."""
         for vertex in commit.vertices:
             self._workload.settled(vertex.id)
             self._graph.shed(vertex.id)
             self._closing.committed(vertex.id, commit.index)
         if self._closing.header is not None:
             return
-        unsynced = commit.block is not None and any(self._journal.is_unsynced(item.id) for item in commit.vertices)
-        self._journal.flush(self._effects, sync=unsynced)
+        self._journal.committed(self._effects, commit)
         self._effects.append(events.Commit(commit))
 
     def _settle(self) -> list[events.Effect]:
