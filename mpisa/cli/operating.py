@@ -13,7 +13,7 @@ import click
 
 from mpisa.cli import names
 from mpisa.cli.commands import command
-from mpisa.cli.render import emit, hint, note
+from mpisa.cli.render import emit, hint, moment, note
 from mpisa.cli.settings import current, given_passphrase
 from mpisa.primitives.errors import NotFound, UsageError
 
@@ -59,9 +59,10 @@ def _transact(send: Callable[[Client], Transaction], what: str) -> None:
         data | {"epoch": staking.epoch, "pending": staking.pending, "closes_from_ms": staking.closes_from_ms},
         lambda: f"{what}: {found.status} at height {found.height}, {found.hash}",
     )
-    note(
-        f"epoch {staking.epoch} can end from {staking.closes_from_ms} (ms since 1970) on; the set changes with its end"
-    )
+    if staking.pending:
+        note(f"the set changes when epoch {staking.epoch} ends, from {moment(staking.closes_from_ms)} on")
+    else:
+        note(f"in force: epoch {staking.epoch} has begun")
     hint("see who comes and goes: mpisa chain validators")
 
 
@@ -152,12 +153,15 @@ def unbond(amount: int, account: str | None, key_file: Path | None) -> None:
         "mpisa node rotate-keys --consensus --home ./node5 --key ~/.mpisa/accounts/alice.json --json",
     ),
 )
-@click.option("--consensus", is_flag=True, help="Only the consensus key.")
-@click.option("--certificate", is_flag=True, help="Only the certificate key.")
+@click.option("--consensus", is_flag=True, help="The consensus key.")
+@click.option("--certificate", is_flag=True, help="The certificate key.")
+@click.option("--post-quantum", is_flag=True, help="Register the home's ML-DSA key, made where it has none.")
 @_ACCOUNT
 @_KEY
-def rotate_keys(consensus: bool, certificate: bool, account: str | None, key_file: Path | None) -> None:
-    """Change the validator's keys with the next epoch; both unless one is named.
+def rotate_keys(
+    consensus: bool, certificate: bool, post_quantum: bool, account: str | None, key_file: Path | None
+) -> None:
+    """Change the validator's keys with the next epoch: consensus and certificate key, or those that are named.
 
     Fresh keys are kept in the home before the ledger is asked, so that a running node takes them when their epoch
     begins. Repeating the command after a failure asks for the same keys again. The operator's account stays.
@@ -168,16 +172,23 @@ def rotate_keys(consensus: bool, certificate: bool, account: str | None, key_fil
     home = _node_home()
     operator = _operator(account, key_file)
     passphrase = given_passphrase()
-    both = consensus == certificate
+    if not (consensus or certificate or post_quantum):
+        consensus = certificate = True
     home.read_keys(Role.VALIDATOR, passphrase)  # says what is missing before anything is made
     if account is None and key_file is None:
         home.keep_operator_key()
-    home.make_next_keys(consensus=both or consensus, certificate=both or certificate, passphrase=passphrase)
+    home.make_next_keys(consensus=consensus, certificate=certificate, passphrase=passphrase)
+    if post_quantum:
+        home.make_post_quantum_key(passphrase)
     keys = home.read_keys(Role.VALIDATOR, passphrase)
     chosen = KeyChoice(
-        keys.next_consensus if both or consensus else None, keys.next_certificate if both or certificate else None
+        keys.next_consensus if consensus else None,
+        keys.next_certificate if certificate else None,
+        keys.post_quantum if post_quantum else None,
     )
     _transact(lambda client: client.change_validator(chosen, key=operator), "rotate-keys")
+    if post_quantum:
+        hint("the node co-signs once it was started again")
 
 
 COMMANDS: Final = (join, leave, bond, unbond, rotate_keys)

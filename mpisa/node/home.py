@@ -235,6 +235,13 @@ class Home:
                 _write_key(file, private_key(KEY_KINDS[name], os.urandom(32)), passphrase)
         _sync_directory(self.keys)
 
+    def make_post_quantum_key(self, passphrase: bytes | None = None) -> None:
+        """A fresh random ML-DSA-65 key, where there is none."""
+        file = self.keys / f"{POST_QUANTUM}.json"
+        if not file.exists():
+            _write_key(file, private_key(KeyKind.ML_DSA_65, os.urandom(32)), passphrase)
+            _sync_directory(self.keys)
+
     def adopt_next_keys(self) -> None:
         """The next keys become the present ones: once no epoch that names the old ones is open any more."""
         for name in ("consensus", "certificate"):

@@ -142,6 +142,19 @@ async def test_a_repeated_rotation_asks_for_the_same_keys(mpisa: Mpisa, alice: t
     assert (code, "key-mismatch" in err) == (1, True)
 
 
+async def test_an_ml_dsa_key_is_made_and_registered(mpisa: Mpisa, alice: tuple[str, str], home: Path) -> None:
+    await mpisa("node", "join", "--stake", "300", *alice)
+    code, _, err = await mpisa("node", "rotate-keys", "--post-quantum", *alice)
+    assert code == 0, err
+    assert "the node co-signs once it was started again" in err
+    assert "the set changes when epoch 0 ends, from " in err
+    key = Home(home).read_keys(Role.VALIDATOR).post_quantum
+    _, out, _ = await mpisa("chain", "validators", "--json")
+    mine = json.loads(out)["staking"]["validators"][4]
+    assert mine["post_quantum_key"] == key.public_key.data.hex()
+    assert not list((home / "keys").glob("next-*"))
+
+
 async def test_an_operator_that_is_the_certificate_key_keeps_it_when_it_rotates(mpisa: Mpisa, home: Path) -> None:
     await mpisa("node", "rotate-keys", "--certificate")
     assert Home(home).read_key("operator") == KEYS.certificate
