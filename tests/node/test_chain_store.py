@@ -9,7 +9,7 @@ import pytest
 
 from mpisa.node.chain_records import ExecutedBlock, TransactionPlace
 from mpisa.node.chain_store import ChainStore
-from mpisa.node.database import Database
+from mpisa.node.database import Change, Database
 from mpisa.node.state_map import RECENT_HEIGHTS
 from mpisa.node.state_storage import CROWN_BITS, pack_entry, pack_node, slot_key
 from mpisa.primitives import merkle
@@ -181,6 +181,37 @@ def test_a_full_disk_changes_nothing(store: ChainStore) -> None:
     assert (store.height, store.get(b"k"), store.value_at(b"k", 0)) == (0, None, None)
     commit(store, (b"k", b"v"))
     assert store.value_at(b"k", 1) == b"v"
+
+
+def test_a_write_that_failed_and_is_there_all_the_same_is_not_shown(store: ChainStore) -> None:
+    """A full disk may have kept the batch in the log, and shows it when the database is opened again."""
+    commit(store, (b"k", b"before"), (b"gone", b"x"))
+    real = store._db
+
+    class Doubtful:
+        """Writes, and says that it couldn't."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def write(self, changes: list[Change], *, sync: bool) -> None:
+            real.write(changes, sync=sync)
+            raise DiskFull("no space")
+
+    store._db = Doubtful()  # type: ignore[assignment]
+    changes = ((b"k", b"after"), (b"new", b"y"), (b"gone", None))
+    with pytest.raises(DiskFull):
+        commit(store, *changes)
+    store._db = real
+    root = store.header(1).state_root
+    assert [store.get(key) for key in (b"k", b"new", b"gone")] == [b"before", None, b"x"]
+    assert store.value_at(b"k", 1) == b"before"
+    merkle.verify_membership(root, b"k", b"before", store.prove(b"k", 1))
+    merkle.verify_absence(root, b"new", store.prove(b"new", 1))
+    commit(store, *changes)
+    assert [store.get(key) for key in (b"k", b"new", b"gone")] == [b"after", b"y", None]
+    assert store.value_at(b"gone", 1) == b"x"
+    store.check_state()
 
 
 def test_a_map_that_lacks_its_root_is_refused(tmp_path: Path) -> None:
