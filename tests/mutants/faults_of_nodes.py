@@ -19,10 +19,17 @@ PERSISTENCE = (
     ),
     mutant(
         "hands a commit over before its vertices are synced",
-        ENGINE_FILE,
-        "self._journal.flush(self._effects, sync=unsynced)",
-        "self._journal.flush(self._effects, sync=False)",
+        "consensus/journal.py",
+        "self.flush(effects, sync=self._owes_sync and commit.block is not None)",
+        "self.flush(effects, sync=False)",
         *ENGINE,
+    ),
+    mutant(
+        "syncs for a block's own vertices alone",
+        "consensus/journal.py",
+        "self._owes_sync = self._owes_sync or any(",
+        "self._owes_sync = any(",
+        "tests/consensus/test_journal.py",
     ),
     mutant(
         "forgets its last proposal across a restart",
@@ -234,8 +241,8 @@ CHANGES = (
     mutant(
         "goes on committing behind the closing header",
         ENGINE_FILE,
-        "        if self._closing.header is not None:\n            return\n        unsynced",
-        "        unsynced",
+        "        if self._closing.header is not None:\n            return\n        self._journal",
+        "        self._journal",
         *EPOCHS,
     ),
     mutant(
