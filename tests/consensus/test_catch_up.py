@@ -72,3 +72,41 @@ def test_it_asks_only_above_the_gc_round_and_ends_when_near() -> None:
     assert catch_up.due(200, 250, 0) == RequestRange(3, 251)
     assert catch_up.due(480, 420, 5_000) is None
     assert catch_up.next_due() is None
+
+
+def test_the_end_of_another_answer_than_the_one_asked_for_changes_nothing() -> None:
+    catch_up = machine()
+    catch_up.note(3, 500)
+    assert catch_up.due(1, 0, 0) == RequestRange(3, 1)
+    catch_up.ended(2, 40)
+    assert catch_up.due(40, 0, 10) is None
+
+
+def test_it_never_asks_itself() -> None:
+    """Whoever lost its disk hears of own vertices far above."""
+    catch_up = machine()
+    catch_up.note(0, 600)
+    assert catch_up.due(1, 0, 0) is None
+    catch_up.note(2, 500)
+    assert catch_up.due(1, 0, 0) == RequestRange(2, 1)
+
+
+def test_the_rest_of_an_epoch_is_asked_from_each_in_turn_and_not_more_often_than_ranges() -> None:
+    catch_up = machine()
+    asked = []
+    for now in (0, 1_000, 2_000, 3_000):
+        catch_up.want_rest()
+        asked.append(catch_up.due(30, 10, now))
+        catch_up.want_rest()
+        assert catch_up.due(30, 10, now + 999) is None
+    assert asked == [RequestRange(AuthorityIndex(author), 29) for author in (1, 2, 3, 1)]
+
+
+def test_who_brings_more_of_the_rest_is_asked_on_at_once() -> None:
+    catch_up = machine()
+    catch_up.want_rest()
+    assert catch_up.due(30, 10, 0) == RequestRange(1, 29)
+    catch_up.ended(1, 60)
+    assert catch_up.due(60, 40, 1) == RequestRange(1, 59)
+    catch_up.ended(1, 60)
+    assert catch_up.due(60, 40, 2) is None, "there is no more of it"

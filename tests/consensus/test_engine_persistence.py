@@ -236,3 +236,19 @@ def test_much_that_is_unpersisted_is_flushed() -> None:
     effects = receive_all(engine, forge.layer(1, range(4)))
     [batch] = of_kind(effects, Persist)
     assert (len(batch.records), batch.sync) == (4, False)
+
+
+def test_a_proposal_without_its_vertex_in_the_store_is_gone_on_from() -> None:
+    """The record of the last proposal is enough: the next vertex builds on it."""
+    machine = Machine(Forge())
+    machine.start()
+    machine.round(1)
+    machine.round(2)
+    last = decode_vertex(machine.sent[-1], PARAMETERS)
+    del machine.records[last.ref]
+    after = machine.restart()
+    after.start()
+    assert after.sent == [machine.sent[-1]]
+    after.keep(receive_all(after.engine, [machine.forge.made[2, author] for author in (1, 2, 3)], after.now))
+    after.round(3)
+    assert decode_vertex(after.sent[-1], PARAMETERS).parents[0] == last.ref

@@ -1,14 +1,19 @@
 """Rules broken on purpose: every fault that `make mutants` plants."""
 
 from tests.mutants.fault import Mutant
-from tests.mutants.faults_of_nodes import CERTIFICATES, CHANGES, GATES, LEDGER, PACE, PERSISTENCE, SYNC
+from tests.mutants.faults_of_nodes import CERTIFICATES, CHANGES, GATES, LEDGER, PACE, SYNC
 from tests.mutants.faults_of_order import COMMIT_RULE, OFFENCES, ORDERING
+from tests.mutants.faults_of_recovery import ENDING, JOURNALLING, PERSISTENCE, RANGES_OF_VERTICES, RECOVERING
 
 MUTANTS: tuple[Mutant, ...] = (
     *COMMIT_RULE,
     *ORDERING,
     *OFFENCES,
     *PERSISTENCE,
+    *JOURNALLING,
+    *RECOVERING,
+    *ENDING,
+    *RANGES_OF_VERTICES,
     *PACE,
     *GATES,
     *CERTIFICATES,
