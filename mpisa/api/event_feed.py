@@ -10,11 +10,16 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from mpisa.node.events import GroupQueue
 from mpisa.primitives.errors import NotReady
 from mpisa.sdk.models import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpisa.node.events import EventGroup
     from mpisa.node.facade import Events, Subscription
+    from mpisa.node.views import Event as NodeEvent
 
 REMEMBERED_EVENTS: Final = 1_024
 MAX_QUEUED_EVENTS: Final = 512
@@ -78,7 +83,7 @@ class EventFeed:
         listeners: int = MAX_LISTENERS,
     ) -> None:
         self._events = events
-        self._memory: deque[Event] = deque(maxlen=remembered)
+        self._memory = GroupQueue(remembered)
         self._queued = queued
         self._limit = listeners
         self._listeners: list[Listener] = []
@@ -104,19 +109,19 @@ class EventFeed:
 
     async def _read(self, stream: Subscription) -> None:
         try:
-            while events := await stream.take():
-                for event in events:
-                    self.publish(Event(id=event.id, kind=event.kind.value, data=event.data))
+            while (group := await stream.take()) is not None:
+                self.publish(group)
         finally:
             await stream.aclose()
         for listener in self._listeners:
             listener.end()
 
-    def publish(self, event: Event) -> None:
-        """Remember an event and hand it to every listener."""
-        self._memory.append(event)
-        for listener in self._listeners:
-            listener.deliver(event)
+    def publish(self, group: EventGroup) -> None:
+        """Remember events and hand them to every listener."""
+        self._memory.push(group)
+        for event in _told(group.events()) if self._listeners else ():
+            for listener in self._listeners:
+                listener.deliver(event)
 
     def listen(self, last_event_id: int | None) -> Listener:
         """Join, from `last_event_id` on as far as it is remembered. Raises NotReady above the limit."""
@@ -139,10 +144,15 @@ class EventFeed:
     def _missed(self, last: int) -> list[Event]:
         if not self._memory:
             return []
-        newest, oldest = self._memory[-1].id, self._memory[0].id
+        memory = _told(self._memory.events())
+        newest, oldest = memory[-1].id, memory[0].id
         if last > newest:
             return [Event(id=newest, kind="gap", data={"reason": "the node counts events anew since it started"})]
-        missed = [event for event in self._memory if event.id > last]
+        missed = [event for event in memory if event.id > last]
         if last < oldest - 1:
             missed.insert(0, Event(id=oldest - 1, kind="gap", data={"lost": oldest - 1 - last}))
         return missed
+
+
+def _told(events: Sequence[NodeEvent]) -> list[Event]:
+    return [Event(id=event.id, kind=event.kind.value, data=event.data) for event in events]

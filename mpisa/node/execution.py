@@ -10,7 +10,6 @@ and the meaning (ledger).
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,7 +25,7 @@ from mpisa.node.chain_records import ExecutedBlock
 from mpisa.node.offences import jurisdiction_in, offences_of
 from mpisa.node.stages import Stage, Stages
 from mpisa.primitives import merkle
-from mpisa.primitives.digest import ZERO_DIGEST, sha256
+from mpisa.primitives.digest import ZERO_DIGEST
 from mpisa.primitives.errors import IntegrityError
 from mpisa.primitives.header import Header, Validator, ValidatorSet, header_hash, sign_header
 from mpisa.primitives.identifiers import Height, format_address
@@ -41,67 +40,18 @@ if TYPE_CHECKING:
     from consensus.parameters import Parameters
     from mpisa.ledger.offences import Offence
     from mpisa.node.chain_store import ChainStore
-    from mpisa.primitives.keys import PrivateKey, PublicKey
-    from mpisa.primitives.transaction import SignedTransaction
+    from mpisa.node.transaction_cache import TransactionCache
+    from mpisa.primitives.keys import PrivateKey
     from mpisa.primitives.validator_record import ValidatorRecord
 
 SignerAmong: TypeAlias = "Callable[[Sequence[ValidatorRecord]], PrivateKey | None]"
 """The key of that validator of a set which this node is, if any."""
 
-MAX_CHECKED_SIGNATURES = 65_536
 MAX_UNCERTIFIED = 1_024
 """Heights told to consensus again after a restart; the certificates of earlier ones are asked for from peers."""
 
 
 log = structlog.get_logger(__name__)
-
-
-class SignatureCache:
-    """Verifies each signature once a node: what was found good at the door is remembered until it is executed.
-
-    Entries are named by (hash, signature, key), never by the hash alone: the same body with another signature has the
-    same hash.
-    """
-
-    def __init__(self, bound: int = MAX_CHECKED_SIGNATURES, stages: Stages | None = None) -> None:
-        self._bound = bound
-        self._stages = stages or Stages()
-        self._good: OrderedDict[bytes, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._good)
-
-    def check(self, signed: SignedTransaction, key: PublicKey) -> bool:
-        """Whether this key signed (ledger.transition.SignatureCheck); a good one is remembered."""
-        name = _name_of(signed, key)
-        if name in self._good:
-            return True
-        if not self._verify(signed, key):
-            return False
-        self._good[name] = None
-        while len(self._good) > self._bound:
-            self._good.popitem(last=False)
-        return True
-
-    def check_last(self, signed: SignedTransaction, key: PublicKey) -> bool:
-        """The same, where it won't be asked again: when it is executed."""
-        if self._good:
-            name = _name_of(signed, key)
-            if name in self._good:
-                self._good.pop(name, None)
-                return True
-        return self._verify(signed, key)
-
-    def _verify(self, signed: SignedTransaction, key: PublicKey) -> bool:
-        sample = self._stages.sample(Stage.SIGNATURES)
-        if sample is None:
-            return signed.verify(key)
-        with sample:
-            return signed.verify(key)
-
-
-def _name_of(signed: SignedTransaction, key: PublicKey) -> bytes:
-    return sha256(signed.hash, signed.signature, key.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +91,7 @@ class Execution:
         store: ChainStore,
         signer_among: SignerAmong,
         writer: ThreadExecutor,
-        signatures: SignatureCache,
+        transactions: TransactionCache,
         parameters: Parameters,
         stages: Stages | None = None,
     ) -> None:
@@ -149,7 +99,7 @@ class Execution:
         self._parameters = parameters
         self._signer_among = signer_among
         self._writer = writer
-        self._signatures = signatures
+        self._transactions = transactions
         self.accounts = KeptAccounts()
         self._stages = stages or Stages()
         self._payloads: list[bytes] = []
@@ -229,7 +179,8 @@ class Execution:
                 self._store,
                 payloads,
                 context,
-                signature_ok=self._signatures.check_last,
+                signature_ok=self._transactions.check_last,
+                decode=self._transactions.decode,
                 offences=self._offences(commit),
                 kept=self.accounts,
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mpisa.config import NodeConfig
     from mpisa.ledger.standing import StakeStanding, StakingStanding
     from mpisa.node.epoch_proof import Entry
+    from mpisa.node.events import EventGroup
     from mpisa.node.views import (
         AccountView,
         ChainBlock,
@@ -111,8 +112,8 @@ class Subscription(Protocol):
     """One subscriber's events, in order; a gap is an event of its own."""
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
-    async def take(self) -> list[Event]:
-        """Everything that is queued, at least one event; none at the end."""
+    async def take(self) -> EventGroup | None:
+        """The oldest group that is queued; None at the end."""
         ...
 
     async def aclose(self) -> None: ...

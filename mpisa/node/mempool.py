@@ -273,15 +273,14 @@ class Mempool:
                 self._queue(following)
         return taken
 
-    def executed(self, hashes: Iterable[bytes], nonces: Iterable[tuple[Address, int]]) -> list[Dropped]:
-        """Forgets executed transactions, named by `hash` or `raw_hash`; `nonces` are the touched accounts' new nonces.
+    def executed(self, found: Iterable[PooledTransaction], nonces: Iterable[tuple[Address, int]]) -> list[Dropped]:
+        """Forgets executed transactions that `find` gave; `nonces` are the touched accounts' new ones.
 
         Returns those that can never be executed now, because another transaction used their nonce.
         """
         touched: dict[Address, None] = {}
-        for transaction_hash in hashes:
-            transaction = self.find(transaction_hash)
-            if transaction is not None:
+        for transaction in found:
+            if transaction.hash in self._by_hash:
                 self._detach(transaction)
                 touched[transaction.sender] = None
         dropped: list[Dropped] = []

@@ -7,6 +7,7 @@ says so, after a restart too.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mpisa.node.submission import Submissions
     from mpisa.primitives.errors import DiskFull
     from mpisa.primitives.header import Header
+    from mpisa.primitives.receipt import Receipt
 
 log = structlog.get_logger(__name__)
 
@@ -93,19 +95,7 @@ class Reactions:
                 "transactions": len(block.transactions),
             },
         )
-        self._events.publish_all(
-            EventKind.TRANSACTION,
-            [
-                {
-                    "hash": receipt.tx_hash.hex(),
-                    "height": height,
-                    "index": index,
-                    "status": receipt.status.value,
-                    "reason": None if receipt.reason is None else receipt.reason.value,
-                }
-                for index, receipt in enumerate(block.receipts)
-            ],
-        )
+        self._events.publish_all(EventKind.TRANSACTION, block.receipts, partial(_describe, height))
         log.debug("executed", height=height, hash=block_hash, transactions=len(block.transactions))
         self._certificates.executed()
         self._on_executed(block.header)
@@ -197,3 +187,13 @@ class Reactions:
         log.info("the disk has space again")
         if not self.is_halted():
             self._submissions.open_intake()
+
+
+def _describe(height: int, index: int, receipt: Receipt) -> dict[str, object]:
+    return {
+        "hash": receipt.tx_hash.hex(),
+        "height": height,
+        "index": index,
+        "status": receipt.status.value,
+        "reason": None if receipt.reason is None else receipt.reason.value,
+    }

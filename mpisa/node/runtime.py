@@ -27,7 +27,7 @@ from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.cosigning import Cosigning
 from mpisa.node.epochs import Epochs
 from mpisa.node.evidence import EvidenceKeeper
-from mpisa.node.execution import Execution, SignatureCache
+from mpisa.node.execution import Execution
 from mpisa.node.forwarding import Forwarding
 from mpisa.node.halting import Halts
 from mpisa.node.helm import Helm
@@ -47,6 +47,7 @@ from mpisa.node.retrieval import Environment, Retriever
 from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
+from mpisa.node.transaction_cache import TransactionCache
 from mpisa.primitives.errors import InvalidConfig
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.identifiers import Height
@@ -214,8 +215,8 @@ async def assemble(
     stack.callback(pins.close)
     writer = _threads(stack, 1, "writer")
     stages = Stages()
-    signatures = SignatureCache(stages=stages)
-    execution = Execution(store, setup.ring.signer_among, writer, signatures, parameters, stages)
+    transactions = TransactionCache(stages=stages)
+    execution = Execution(store, setup.ring.signer_among, writer, transactions, parameters, stages)
     epochs = epochs_of(setup, parameters, store, vertices)
     rebuild = Rebuild(epochs, parameters, store, vertices, execution)
     halts = Halts(setup.home.path, clock.now_ms)
@@ -238,7 +239,7 @@ async def assemble(
     submissions = Submissions(
         store,
         pool,
-        signatures,
+        transactions,
         clock,
         limits.certification_lag,
         limits.certification_stall_ms,

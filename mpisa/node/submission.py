@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from mpisa.node.chain_records import ExecutedBlock
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.clock import Clock
-    from mpisa.node.execution import SignatureCache
     from mpisa.node.mempool import Dropped
+    from mpisa.node.transaction_cache import TransactionCache
     from mpisa.node.waiting import Entry, Listener
     from mpisa.primitives.genesis import ChainParameters
     from mpisa.primitives.transaction import SignedTransaction
@@ -72,7 +72,7 @@ class Submissions:
         self,
         store: ChainStore,
         pool: Mempool,
-        signatures: SignatureCache,
+        transactions: TransactionCache,
         clock: Clock,
         certification_lag: int,
         certification_stall_ms: int,
@@ -83,7 +83,7 @@ class Submissions:
     ) -> None:
         self._store = store
         self._pool = pool
-        self._signatures = signatures
+        self._transactions = transactions
         self._clock = clock
         self._lag = certification_lag
         self._stall_ms = certification_stall_ms
@@ -238,8 +238,9 @@ class Submissions:
         pending = self._pool.pending_nonce(sender, state_nonce)
         replaces = nonce >= state_nonce and self._pool.at_nonce(sender, nonce) is not None
         expected = nonce if replaces or pending < nonce <= pending + self._nonce_gap else pending
-        validate_signed(state, signed, self._rules(), pending_nonce=expected, signature_ok=self._signatures.check)
+        validate_signed(state, signed, self._rules(), pending_nonce=expected, signature_ok=self._transactions.check)
         self._add(raw, signed, state_nonce)
+        self._transactions.keep(raw, signed)
 
     def _rules(self) -> Rules:
         """Those of the next block, as far as they are known."""
@@ -318,23 +319,28 @@ class Submissions:
 
     def executed(self, block: ExecutedBlock) -> None:
         """A chain block is durable: the pool forgets its transactions, who waited for `ordered` hears of it."""
-        hashes: list[bytes] = []
-        for receipt in block.receipts:
-            pooled = self._pool.find(receipt.tx_hash)
-            hashes.append(receipt.tx_hash if pooled is None else pooled.hash)
-            if receipt.status is ReceiptStatus.APPLIED:
-                self.counters.transactions_applied += 1
-            else:
-                self.counters.transactions_rejected += 1
+        found: list[PooledTransaction] = []
+        reached: list[TransactionStatus] = []
+        applied = 0
+        for index, receipt in enumerate(block.receipts):
+            is_applied = receipt.status is ReceiptStatus.APPLIED
+            applied += is_applied
+            name = receipt.tx_hash
+            pooled = self._pool.find(name)
+            if pooled is not None:
+                found.append(pooled)
+                name = pooled.hash
+            if self._waiting.is_waited_for(name):
+                state = TransactionState.ORDERED if is_applied else TransactionState.REJECTED
+                reached.append(TransactionStatus(name, state, block.header.height, index, receipt))
+        self.counters.transactions_applied += applied
+        self.counters.transactions_rejected += len(block.receipts) - applied
         waiting = self._pool.has_waiting
-        dropped = self._pool.executed(hashes, self._changed_nonces(block))
+        dropped = self._pool.executed(found, self._changed_nonces(block))
         if self._pool.has_waiting and not waiting:  # another node's transaction filled a gap here
             self._on_waiting()
-        for index, (transaction_hash, receipt) in enumerate(zip(hashes, block.receipts, strict=True)):
-            if self._waiting.is_waited_for(transaction_hash):
-                rejected = receipt.status is ReceiptStatus.REJECTED
-                state = TransactionState.REJECTED if rejected else TransactionState.ORDERED
-                self._waiting.ordered(TransactionStatus(transaction_hash, state, block.header.height, index, receipt))
+        for status in reached:
+            self._waiting.ordered(status)
         self.dropped(dropped)
         if self.lag() > 0:
             self._owe()
@@ -345,7 +351,8 @@ class Submissions:
             if value is not None and key.startswith(ACCOUNT_SPACE):
                 address = Address(key[len(ACCOUNT_SPACE) :])
                 if self._pool.holds_any_of(address):
-                    changed.append((address, Account.decode(address, value).nonce))
+                    account = self._accounts.get(address, value) or Account.decode(address, value)
+                    changed.append((address, account.nonce))
         return changed
 
     def certified(self, height: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mpisa.api.event_feed import EventFeed
 from mpisa.api.event_routes import encode_event
 from mpisa.api.server import ApiServer
-from mpisa.node.events import EventHub
+from mpisa.node.events import EventGroup, EventHub, single
 from mpisa.node.views import EventKind
 from mpisa.primitives.errors import IntegrityError, NotReady
 from mpisa.sdk.events import MAX_EVENT_BYTES, EventParser
@@ -23,6 +23,10 @@ def event(number: int) -> Event:
     return Event(id=number, kind="block", data={"height": number})
 
 
+def group(number: int) -> EventGroup:
+    return single(number, EventKind.BLOCK, {"height": number})
+
+
 def feed(**bounds: int) -> EventFeed:
     return EventFeed(EventHub(), **bounds)
 
@@ -30,8 +34,8 @@ def feed(**bounds: int) -> EventFeed:
 async def test_listeners_get_events_in_order() -> None:
     source = feed()
     first, second = source.listen(None), source.listen(None)
-    source.publish(event(1))
-    source.publish(event(2))
+    source.publish(group(1))
+    source.publish(group(2))
     assert first.take() == second.take() == [event(1), event(2)]
     assert first.take() == []
     source.forget(first)
@@ -42,14 +46,14 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told() -> None:
     source = feed(queued=3)
     slow = source.listen(None)
     for number in range(1, 6):
-        source.publish(event(number))
+        source.publish(group(number))
     assert slow.take() == [Event(id=2, kind="gap", data={"lost": 2}), event(3), event(4), event(5)]
 
 
 async def test_memory_answers_last_event_id() -> None:
     source = feed(remembered=3)
     for number in range(1, 6):
-        source.publish(event(number))
+        source.publish(group(number))
     assert source.listen(4).take() == [event(5)]
     assert source.listen(5).take() == []
     assert source.listen(2).take() == [event(3), event(4), event(5)]

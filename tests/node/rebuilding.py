@@ -12,9 +12,10 @@ from pathlib import Path
 
 from consensus.parameters import Parameters
 from mpisa.node.consensus_store import ConsensusStore
-from mpisa.node.execution import Execution, SignatureCache, signs_nothing
+from mpisa.node.execution import Execution, signs_nothing
 from mpisa.node.rebuild import Rebuild
 from mpisa.node.runtime import epochs_of, open_ledger, read_setup
+from mpisa.node.transaction_cache import TransactionCache
 
 
 def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> int:
@@ -25,7 +26,7 @@ def rebuild(home: Path, page_rounds: int, progress: Callable[[int], bool]) -> in
     parameters = Parameters().with_agreed(dict(setup.genesis.parameters.consensus))
     try:
         with ThreadPoolExecutor(1) as writer:
-            execution = Execution(store, signs_nothing, writer, SignatureCache(), parameters)
+            execution = Execution(store, signs_nothing, writer, TransactionCache(), parameters)
             epochs = epochs_of(setup, parameters, store, vertices)
             work = Rebuild(epochs, parameters, store, vertices, execution, page_rounds=page_rounds, behind_rounds=0)
             return work.run(lambda: progress(store.height))

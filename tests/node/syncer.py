@@ -17,10 +17,11 @@ from mpisa.node.blobs import LocalBlocks
 from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.epochs import Epochs
-from mpisa.node.execution import Execution, Outcome, SignatureCache, signs_nothing
+from mpisa.node.execution import Execution, Outcome, signs_nothing
 from mpisa.node.ranging import Ranging, Stand
 from mpisa.node.sources import Sources
 from mpisa.node.syncing import Syncing, find_stand
+from mpisa.node.transaction_cache import TransactionCache
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from storage.packs import DiskBlockStore
 from tests.node.cluster import Cluster, key_of
@@ -81,7 +82,7 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
     heard = Heard()
     peers = {PeerId(item.peer_id): index for index, item in enumerate(genesis.validators)}
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as checker:
-        execution = Execution(store, signs_nothing, writer, SignatureCache(), parameters)
+        execution = Execution(store, signs_nothing, writer, TransactionCache(), parameters)
         sources = Sources(network, checker)
         applying = Applying(store, vertices, execution, writer, heard, home)
         ranging = Ranging(sources, parameters, span_blocks=span_blocks)

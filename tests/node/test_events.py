@@ -36,6 +36,21 @@ async def test_a_slow_subscriber_loses_the_oldest_and_is_told_how_many() -> None
     ]
 
 
+async def test_a_group_is_told_event_by_event_and_loses_its_oldest_like_any_other() -> None:
+    hub = EventHub(queue_bound=4)
+    subscription = hub.subscribe()
+    hub.publish(EventKind.BLOCK, {"height": 1})
+    hub.publish_all(EventKind.TRANSACTION, "abcdef", lambda place, item: {"index": place, "hash": item})
+    hub.publish_all(EventKind.TRANSACTION, (), lambda place, item: {})
+    hub.publish(EventKind.CERTIFIED, {"height": 1})
+    hub.close()
+    assert [event async for event in subscription] == [
+        Event(4, EventKind.GAP, {"lost": 4}),
+        *(Event(5 + at, EventKind.TRANSACTION, {"index": 3 + at, "hash": name}) for at, name in enumerate("def")),
+        Event(8, EventKind.CERTIFIED, {"height": 1}),
+    ]
+
+
 async def test_there_is_a_most_number_of_subscribers() -> None:
     hub = EventHub()
     subscriptions = [hub.subscribe() for _ in range(MAX_SUBSCRIBERS)]

@@ -159,7 +159,7 @@ def test_what_left_long_ago_takes_no_memory() -> None:
         item = transaction(ALICE, nonce, expires_ms=1 << 40)
         pool.add(item, nonce)
         take(pool)
-        pool.executed([item.hash], [(ALICE, nonce + 1)])
+        pool.executed([item], [(ALICE, nonce + 1)])
     assert len(pool) == 0
     assert max(len(heap) for heap in (pool._heads, pool._cheapest, pool._expiries)) <= SLACK
 
@@ -192,14 +192,16 @@ def test_executed_transactions_leave_by_hash_or_by_raw_hash() -> None:
     first, second, third = (transaction(ALICE, n) for n in range(3))
     pool = pool_of(first, second, third)
     take(pool)
-    assert pool.executed([first.hash, second.raw_hash], [(ALICE, 2)]) == []
+    found = [item for name in (first.hash, second.raw_hash) if (item := pool.find(name)) is not None]
+    assert found == [first, second]
+    assert pool.executed([*found, first], [(ALICE, 2)]) == []
     assert (len(pool), pool.in_flight, pool.pending_nonce(ALICE, 2)) == (1, 1, 3)
 
 
 def test_a_nonce_used_elsewhere_drops_ours_with_the_reason() -> None:
     first, second = transaction(ALICE, 0), transaction(ALICE, 1)
     pool = pool_of(first, second)
-    dropped = pool.executed([b"another's hash"], [(ALICE, 1)])
+    dropped = pool.executed([], [(ALICE, 1)])
     assert [(item.hash, str(item.reason)) for item in dropped] == [
         (first.hash, "replayed: nonce 0 was used by another transaction")
     ]

@@ -126,8 +126,9 @@ class PoolMachine(RuleBasedStateMachine):
         if item is None or item.hash not in self.flying:
             return
         self.nonces[sender] += 1
-        name = item.raw_hash if by_raw else item.hash
-        assert self.pool.executed([name], [(sender, self.nonces[sender])]) == []
+        found = self.pool.find(item.raw_hash if by_raw else item.hash)
+        assert found == item
+        assert self.pool.executed([found], [(sender, self.nonces[sender])]) == []
         self.forget(item.hash)
 
     @rule(sender=st.sampled_from(SENDERS))
@@ -135,7 +136,7 @@ class PoolMachine(RuleBasedStateMachine):
         """A transaction that came through another node used the next nonce."""
         item = self.of(sender).get(self.nonces[sender])
         self.nonces[sender] += 1
-        dropped = self.pool.executed([b"another"], [(sender, self.nonces[sender])])
+        dropped = self.pool.executed([], [(sender, self.nonces[sender])])
         assert [left.hash for left in dropped] == ([item.hash] if item else [])
         for left in dropped:
             self.forget(left.hash)
