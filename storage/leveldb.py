@@ -21,7 +21,7 @@ from mpisa.primitives.errors import DiskFull, NotReady, StoreBusy, StoreDamaged
 from storage.files import make_directory
 from storage.log_files import find_hidden_damage
 
-WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 CACHE_BYTES = 8 * 1024 * 1024
 MAX_OPEN_TABLES = 64
 SCAN_BATCH = 1000
@@ -125,6 +125,7 @@ class Database:
                 write_buffer_size=WRITE_BUFFER_BYTES,
                 lru_cache_size=CACHE_BYTES,
                 max_open_files=MAX_OPEN_TABLES,
+                compression=None,  # mostly hashes and signatures: trying to compress them cost a tenth of a busy node
             )
         except plyvel.CorruptionError as error:
             raise self._damaged(error) from None
