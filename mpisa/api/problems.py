@@ -8,11 +8,13 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from mpisa.primitives.errors import Denied, MpisaError, NotFound, Rejection, UsageError
+from mpisa.primitives.errors import Denied, Halted, MpisaError, NotFound, Rejection, SafeHalt, UsageError
 from mpisa.sdk.models import Problem
 from mpisa.sdk.problems import CONTENT_TYPE, status_of
 
 RETRY_AFTER_S: Final = 1
+SAFE_HALT_RETRY_AFTER_S: Final = 5
+"""A quorum that is gone doesn't come back within a second."""
 MAX_DETAIL_CHARACTERS: Final = 2_000
 
 _RETRYABLE: Final = (429, 503)
@@ -45,8 +47,9 @@ def problem_response(error: MpisaError, request_id: str) -> web.Response:
     response = web.Response(status=status, body=msgspec.json.encode(problem), content_type=CONTENT_TYPE)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if status in _RETRYABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status in _RETRYABLE and not isinstance(error, Halted):
+        pause_s = SAFE_HALT_RETRY_AFTER_S if isinstance(error, SafeHalt) else RETRY_AFTER_S
+        response.headers["Retry-After"] = str(pause_s)
     if isinstance(error, WrongMethod):
         response.headers["Allow"] = error.allowed
     return response

@@ -15,7 +15,7 @@ import structlog
 from mpisa.network.ports import PeerId
 from mpisa.node.views import EventKind
 from mpisa.primitives import codec
-from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.errors import Halted
 from mpisa.primitives.header import encode_header
 
 if TYPE_CHECKING:
@@ -167,8 +167,9 @@ class Reactions:
         reason = self._halts.reason
         log.error("halted", reason=reason, next=self._halts.advice)
         self._submissions.stop_intake(
-            Rejection(
-                RejectionReason.SAFE_HALT, f"the node has halted: {reason}", hint="nothing is lost: tell its operator"
+            Halted(
+                f"the node has halted: {reason}",
+                hint="nothing is lost: tell its operator, and send to another node (--endpoint)",
             )
         )
 

@@ -25,7 +25,7 @@ from mpisa.node.stages import Stage, Stages
 from mpisa.node.views import TransactionState, TransactionStatus, WaitFor
 from mpisa.node.waiting import Waiting
 from mpisa.primitives.account import Account
-from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, RejectionReason, TimedOut
+from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Rejection, SafeHalt, TimedOut
 from mpisa.primitives.identifiers import Address
 from mpisa.primitives.receipt import ReceiptStatus
 from mpisa.primitives.state_keys import ACCOUNT_SPACE, account_key
@@ -119,15 +119,14 @@ class Submissions:
             return self._stopped
         lag = self.lag()
         if lag > self._lag:
-            return Rejection(
-                RejectionReason.SAFE_HALT,
+            return SafeHalt(
                 f"certification is {lag} chain blocks behind ordering, at most {self._lag} are allowed; "
                 "nothing is taken until it has caught up",
                 hint=HALT_HINT,
             )
         return self._stalled()
 
-    def _stalled(self) -> Rejection | None:
+    def _stalled(self) -> SafeHalt | None:
         """Whether what is on its way has gone uncertified for too long: too few validators can be reached, say."""
         if not self._owes():
             self._owed_since = None
@@ -136,8 +135,7 @@ class Submissions:
         silent_ms = self._clock.now_ms() - self._owed_since
         if silent_ms <= self._stall_ms:
             return None
-        return Rejection(
-            RejectionReason.SAFE_HALT,
+        return SafeHalt(
             f"nothing was certified for {silent_ms // 1000} s while transactions wait for it, at most "
             f"{self._stall_ms // 1000} s are allowed; nothing is taken until a chain block is certified again",
             hint=HALT_HINT,

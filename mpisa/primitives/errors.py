@@ -75,10 +75,23 @@ class Unreachable(MpisaError):
 
 
 class NotReady(MpisaError):
-    """The node runs, but can't serve this yet (starting, catching up, halted)."""
+    """The node runs, but can't serve this yet (starting, catching up, too busy): the same again later may go well."""
 
     exit_code = 6
     code = "not-ready"
+
+
+class SafeHalt(NotReady):
+    """The node takes no transactions for now, because nothing is certified; it opens by itself. Nothing was taken."""
+
+    code = "safe-halt"
+
+
+class Halted(MpisaError):
+    """The node has stopped for good: only its operator lets it go on. Another node may take what it doesn't."""
+
+    exit_code = 6
+    code = "halted"
 
 
 class TimedOut(MpisaError):
@@ -153,7 +166,6 @@ class RejectionReason(StrEnum):
     POWER_TOO_HIGH = "power-too-high"
     RATE_LIMITED = "rate-limited"
     REPLAYED = "replayed"
-    SAFE_HALT = "safe-halt"
     SELF_TRANSFER = "self-transfer"
     STAKE_NOT_WHOLE = "stake-not-whole"
     STAKE_TOO_LOW = "stake-too-low"

@@ -24,6 +24,8 @@ STATUS: Final[dict[str, int]] = {
     errors.InvalidConfig.code: 500,
     errors.StoreBusy.code: 503,
     errors.NotReady.code: 503,
+    errors.SafeHalt.code: 503,
+    errors.Halted.code: 503,
     errors.TimedOut.code: 504,
     errors.DiskFull.code: 507,
     errors.MpisaError.code: 500,
@@ -39,7 +41,6 @@ REJECTION_STATUS: Final[dict[RejectionReason, int]] = {
     RejectionReason.DUPLICATE: 409,
     RejectionReason.RATE_LIMITED: 429,
     RejectionReason.MEMPOOL_FULL: 503,
-    RejectionReason.SAFE_HALT: 503,
     RejectionReason.UNAVAILABLE: 503,
 }
 

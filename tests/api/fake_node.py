@@ -494,7 +494,8 @@ class FakeNode:
         self.faults: tuple[LinkFault, ...] = ()
         self.peer_id = f"12D3KooW{home.name}"
         self.fault: Exception | None = None
-        self.refusal: Rejection | None = None
+        self.refusal: MpisaError | None = None
+        self.refused = 0
         home.mkdir(parents=True, exist_ok=True)
         (home / "genesis.json").write_text(ledger.genesis.to_json())
         ledger.nodes.append(self)
@@ -575,6 +576,7 @@ class FakeNode:
 
     async def report(self, headers: Sequence[tuple[Header, Certificate]]) -> tuple[OffenceView, ...]:
         if self.refusal is not None:
+            self.refused += 1
             raise self.refusal
         return tuple(
             OffenceView("double-header", self.ledger.genesis.validators[index].address, header.epoch, header.height)
@@ -584,6 +586,7 @@ class FakeNode:
 
     async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:
         if self.refusal is not None:
+            self.refused += 1
             raise self.refusal
         signed = decode_transaction(raw)
         if self.ledger.is_final(signed.hash):

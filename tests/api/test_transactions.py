@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from mpisa.api.transaction_routes import MAX_BATCH
-from mpisa.primitives.errors import NotReady, Rejection, RejectionReason
+from mpisa.primitives.errors import Halted, NotReady, SafeHalt
 from mpisa.primitives.operations import Transfer
 from mpisa.primitives.transaction import SignedTransaction, Transaction, sign_transaction
 from tests.api.fake_node import FakeLedger, FakeNode, key_of
@@ -123,12 +123,23 @@ async def test_more_than_the_window_goes_through_in_turns(
 async def test_a_safe_halt_says_when_to_come_back(
     node: FakeNode, ledger: FakeLedger, http: aiohttp.ClientSession
 ) -> None:
-    node.refusal = Rejection(RejectionReason.SAFE_HALT, "nothing was certified for 31 s", hint="send again then")
+    node.refusal = SafeHalt("nothing was certified for 31 s", hint="send again then")
     async with http.post("/v1/transactions", json={"transaction": transfer(ledger, 0).raw.hex()}) as answer:
         found = await answer.json()
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-    assert (found["code"], found["reason"], found["hint"]) == ("rejected", "safe-halt", "send again then")
-    assert found["detail"] == "safe-halt: nothing was certified for 31 s"
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert (found["code"], found["reason"], found["hint"]) == ("safe-halt", None, "send again then")
+    assert (found["type"], found["title"]) == ("urn:mpisa:problem:safe-halt", "Service Unavailable")
+    assert found["detail"] == "nothing was certified for 31 s"
+
+
+async def test_a_node_that_has_halted_names_no_time_to_come_back(
+    node: FakeNode, ledger: FakeLedger, http: aiohttp.ClientSession
+) -> None:
+    node.refusal = Halted("the node has halted: two certified vertices", hint="send to another node")
+    async with http.post("/v1/transactions", json={"transaction": transfer(ledger, 0).raw.hex()}) as answer:
+        found = await answer.json()
+        assert (answer.status, "Retry-After" in answer.headers) == (503, False)
+    assert (found["code"], found["detail"]) == ("halted", "the node has halted: two certified vertices")
 
 
 async def test_a_stream_that_is_too_many_is_a_problem(node: FakeNode, http: aiohttp.ClientSession) -> None:

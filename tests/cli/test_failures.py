@@ -17,6 +17,8 @@ from mpisa.primitives import errors
         (errors.StoreDamaged("x"), "store-damaged", 5),
         (errors.Unreachable("x"), "unreachable", 6),
         (errors.NotReady("x"), "not-ready", 6),
+        (errors.SafeHalt("x"), "safe-halt", 6),
+        (errors.Halted("x"), "halted", 6),
         (errors.TimedOut("x"), "timed-out", 7),
         (errors.StoreBusy("x"), "store-busy", 1),
         (errors.DiskFull("x"), "disk-full", 1),

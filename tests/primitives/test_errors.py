@@ -17,6 +17,8 @@ KINDS = [
     (errors.StoreDamaged, 5, "store-damaged"),
     (errors.Unreachable, 6, "unreachable"),
     (errors.NotReady, 6, "not-ready"),
+    (errors.SafeHalt, 6, "safe-halt"),
+    (errors.Halted, 6, "halted"),
     (errors.TimedOut, 7, "timed-out"),
     (errors.StoreBusy, 1, "store-busy"),
     (errors.DiskFull, 1, "disk-full"),

@@ -11,7 +11,17 @@ import pytest
 
 from mpisa.api.server import ApiServer
 from mpisa.node.views import TransactionStatus, WaitFor
-from mpisa.primitives.errors import Denied, IntegrityError, NotReady, Rejection, RejectionReason, TimedOut, UsageError
+from mpisa.primitives.errors import (
+    Denied,
+    Halted,
+    IntegrityError,
+    NotReady,
+    Rejection,
+    RejectionReason,
+    SafeHalt,
+    TimedOut,
+    UsageError,
+)
 from mpisa.primitives.genesis import Genesis
 from mpisa.primitives.identifiers import format_address
 from mpisa.primitives.keys import KeyKind
@@ -238,6 +248,27 @@ async def test_no_certificate_in_time_says_which_transaction(
         await client.send(format_address(BOB.address), 1, key=ALICE)
     (raw,) = ledger.nodes[0].pool.values()
     assert decode_transaction(raw).hash.hex() in str(caught.value)
+
+
+async def test_a_safe_halt_is_waited_for_as_long_as_the_timeout_lets(client: AsyncClient, node: FakeNode) -> None:
+    node.refusal = SafeHalt("nothing was certified for 31 s", hint="send again then")
+    client.timeout = 0.3
+    with pytest.raises(SafeHalt, match="nothing was certified for 31 s") as caught:
+        await client.send(format_address(BOB.address), 1, key=ALICE)
+    assert (caught.value.hint, caught.value.exit_code) == ("send again then", 6)
+    client.timeout, node.refused = 10, 0
+    sending = asyncio.create_task(client.send(format_address(BOB.address), 1, key=ALICE))
+    while node.refused < 3:
+        await asyncio.sleep(0)
+    node.refusal = None
+    assert (await sending).status == "certified"
+
+
+async def test_a_node_that_has_halted_is_not_asked_twice(client: AsyncClient, node: FakeNode) -> None:
+    node.refusal = Halted("the node has halted: two certified vertices", hint="send to another node")
+    with pytest.raises(Halted, match="the node has halted: two certified vertices"):
+        await client.send(format_address(BOB.address), 1, key=ALICE)
+    assert node.refused == 1
 
 
 async def test_submit_takes_raw_bytes_and_hex(client: AsyncClient, ledger: FakeLedger) -> None:
