@@ -393,7 +393,8 @@ class Engine:
         """Nothing to order or certify."""
         closing = self._closing.header
         is_loaded = self._proposer is not None and self._proposer.is_loaded(with_signatures=closing is not None)
-        if self._workload.is_pending or self._payload or is_loaded:
+        owes_block = closing is None and self._sequencer.linearizer.owes_block
+        if self._workload.is_pending or self._payload or is_loaded or owes_block:
             return False
         ordered = self._sequencer.linearizer.checkpoint.height if closing is None else closing.height
         certifier = self._notary.certifier

@@ -272,9 +272,10 @@ class BlockBoundary:
 class CommittedSubDag:
     """A commit: the vertices newly ordered by a leader, in order.
 
-    time_ms and digest are as the header needs them. A folded commit (block is None) carries neither payload nor
-    evidence, so what a block executes is what the vertices of the commit that closes it carry. window_root (32 bytes)
-    and cursor are empty where folded; the executor stores the cursor in the same batch as the block that it belongs to.
+    time_ms and digest are as the header needs them. content is what its block executes: those vertices with a payload
+    or evidence of this commit and of the ones folded into its block, in order. content, window_root (32 bytes) and
+    cursor are empty where folded (block is None); the executor stores the cursor in the same batch as the block that it
+    belongs to.
     """
 
     index: int
@@ -286,6 +287,12 @@ class CommittedSubDag:
     epoch: Epoch
     block: BlockBoundary | None
     cursor: bytes
+    content: tuple[Vertex, ...] = ()
+
+
+def content_of(vertices: Iterable[Vertex]) -> tuple[Vertex, ...]:
+    """Those that carry something."""
+    return tuple([vertex for vertex in vertices if vertex.payload or vertex.evidence])
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def decide_case(case: Mapping[str, Any]) -> dict[str, Any]:
     if conflicts:
         return {"halt": [identifier.decode() for identifier in conflicts[0].vertices]}
     start = EpochStart(FIRST_EPOCH, read.committee, ZERO_DIGEST, 0)
-    linearizer = Linearizer(graph, read.committee, read.gc_depth, 0, start.checkpoint)
+    linearizer = Linearizer(graph, read.committee, read.gc_depth, 0, 1, start.checkpoint)
     if read.resume_after is not None:
         for decision in committer.decide(None):
             if decision.slot <= read.resume_after:

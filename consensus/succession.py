@@ -261,7 +261,7 @@ class Succession:
                 if term is not self._current:
                     self._run(self._current, events.EvidenceOffered(effect.evidence))
             elif isinstance(effect, events.Commit):
-                for item in (item for vertex in effect.commit.vertices for item in vertex.evidence):
+                for item in (item for vertex in effect.commit.content for item in vertex.evidence):
                     self._evidence.pop(charge_of(read_subject(item, self._parameters)), None)
 
     def _remember(self, evidence: bytes) -> None:

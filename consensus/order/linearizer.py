@@ -2,16 +2,17 @@
 
 A commit takes its leader's ancestors that no commit took before, above the garbage collection round, which comes from
 the PREVIOUS commit alone and never from what this node happens to have pruned. A flag a vertex says what was taken:
-an author's last committed round would lose vertices. A commit that carries nothing is folded: its digest chains on, a
-later commit closes the block.
+an author's last committed round would lose vertices. A commit that closes no block is folded: its digest chains on, a
+later commit closes the block. The leaders of one round share a block, since a block costs every node a header, a disk
+sync and signatures, whatever is in it.
 """
 
 from collections.abc import Iterable
 
 from consensus.dag.committee import Committee
 from consensus.dag.graph import Graph, Node
-from consensus.dag.vertex import VertexRef
-from consensus.events import BlockBoundary, CommittedSubDag
+from consensus.dag.vertex import Vertex, VertexRef
+from consensus.events import BlockBoundary, CommittedSubDag, content_of
 from consensus.order.checkpoint import Checkpoint, close_block, encode_cursor, next_commit
 from consensus.order.conduct import Conduct
 from consensus.order.window import Window, find_window
@@ -21,22 +22,46 @@ from mpisa.primitives.digest import tagged
 class Linearizer:
     """The sequence so far, and the committed vertices of its window."""
 
-    __slots__ = ("_committee", "_gc_depth", "_graph", "_heartbeat_ms", "_window", "checkpoint")
+    __slots__ = (
+        "_committee",
+        "_content",
+        "_content_round",
+        "_gc_depth",
+        "_graph",
+        "_heartbeat_ms",
+        "_last_slot",
+        "_window",
+        "checkpoint",
+    )
 
     def __init__(
-        self, graph: Graph, committee: Committee, gc_depth: int, heartbeat_ms: int, checkpoint: Checkpoint
+        self,
+        graph: Graph,
+        committee: Committee,
+        gc_depth: int,
+        heartbeat_ms: int,
+        leaders_per_round: int,
+        checkpoint: Checkpoint,
     ) -> None:
         self._graph = graph
         self._committee = committee
         self._gc_depth = gc_depth
         self._heartbeat_ms = heartbeat_ms
+        self._last_slot = min(leaders_per_round, len(committee)) - 1
         self._window = Window()
+        self._content: tuple[Vertex, ...] = ()
+        self._content_round = 0
         self.checkpoint = checkpoint
 
     @property
     def gc_round(self) -> int:
         """Nothing at or below this round will ever be ordered any more."""
         return self.checkpoint.gc_round(self._gc_depth)
+
+    @property
+    def owes_block(self) -> bool:
+        """Whether something was ordered that no block holds yet: the next commit closes one."""
+        return bool(self._content)
 
     def commit(self, leader: Node, slot: int, conduct: Conduct = ()) -> CommittedSubDag:
         """Order what the leader brings and move on; `slot` is the last one that is settled, `conduct` as the rota
@@ -49,16 +74,24 @@ class Linearizer:
         digest = commit_digest(before.digest, index, leader.id, (node.id for node in nodes))
         self.checkpoint = next_commit(before, leader.ref, slot, time_ms, digest, conduct)
         self._window = self._window.moved((node.ref for node in nodes), self.gc_round)
-        carries = any(node.vertex.payload or node.vertex.evidence for node in nodes)
+        vertices = tuple([node.vertex for node in nodes])
+        if not self._content:
+            self._content_round = leader.round
+        self._content += content_of(vertices)
         block = None
         root = cursor = b""
-        if carries or time_ms >= before.block_time_ms + self._heartbeat_ms:
+        content: tuple[Vertex, ...] = ()
+        if self._closes(leader, slot) or time_ms >= before.block_time_ms + self._heartbeat_ms:
             root = self.window_root()
             self.checkpoint = close_block(self.checkpoint, root)
             block = BlockBoundary(before.block_index + 1, self.checkpoint.height)
             cursor = encode_cursor(self.checkpoint)
-        vertices = tuple(node.vertex for node in nodes)
-        return CommittedSubDag(index, leader.ref, vertices, time_ms, digest, root, before.epoch, block, cursor)
+            content, self._content = self._content, ()
+        return CommittedSubDag(index, leader.ref, vertices, time_ms, digest, root, before.epoch, block, cursor, content)
+
+    def _closes(self, leader: Node, slot: int) -> bool:
+        """Whether there is something for a block, and no later slot of the round in which it was ordered."""
+        return bool(self._content) and (slot >= self._last_slot or leader.round > self._content_round)
 
     def order(self, leader: Node) -> list[Node]:
         """Flag and return the leader and its ancestors not taken before, sorted by (round, author, id)."""

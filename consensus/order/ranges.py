@@ -19,7 +19,7 @@ from typing import Final
 from consensus.dag.committee import Committee
 from consensus.dag.judging import check_signature
 from consensus.dag.vertex import MAX_HEIGHT, Vertex, VertexRef, decode_vertex
-from consensus.events import BlockBoundary, CommittedSubDag
+from consensus.events import BlockBoundary, CommittedSubDag, content_of
 from consensus.order.checkpoint import (
     Checkpoint,
     close_block,
@@ -265,8 +265,7 @@ def read_vertices(
 ) -> tuple[tuple[Vertex, bytes], ...]:
     """The block's vertices from position `first` on, each by its hash.
 
-    Raises Rejection: TOO_MANY, HASH_MISMATCH for another vertex, BAD_PAYLOAD for one in a folded commit that carries
-    something, and what decoding raises.
+    Raises Rejection: TOO_MANY, HASH_MISMATCH for another vertex, and what decoding raises.
     """
     refs = block.refs[first : first + len(raws)]
     if len(refs) < len(raws):
@@ -282,10 +281,6 @@ def read_vertices(
                 RejectionReason.HASH_MISMATCH,
                 f"vertices[{position}]: expected {ref.id.hex()} of round {ref.round}, "
                 f"got {vertex.id.hex()} of round {vertex.round}",
-            )
-        if position < block.folded and (vertex.payload or vertex.evidence):
-            raise Rejection(
-                RejectionReason.BAD_PAYLOAD, f"vertices[{position}]: expected nothing in a folded commit's vertex"
             )
         found.append((vertex, raw))
     return tuple(found)
@@ -306,6 +301,7 @@ def complete_block(block: OpenBlock, found: Sequence[tuple[Vertex, bytes]]) -> C
         header.epoch,
         BlockBoundary(header.first_commit, header.height),
         encode_cursor(checkpoint),
+        content_of(vertices),
     )
     raws = tuple([raw for _, raw in found])
     return CertifiedBlock(header, block.certificate, block.outline, commit, vertices, raws)

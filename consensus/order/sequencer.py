@@ -35,7 +35,9 @@ class Sequencer:
     ) -> None:
         self.rota = rota
         self.committer = Committer(committee, rota.schedule, graph)
-        self.linearizer = Linearizer(graph, committee, parameters.gc_depth, parameters.heartbeat_ms, checkpoint)
+        self.linearizer = Linearizer(
+            graph, committee, parameters.gc_depth, parameters.heartbeat_ms, parameters.leaders_per_round, checkpoint
+        )
         leader = checkpoint.leader
         self.last_slot = None if leader is None else Slot(leader.round, checkpoint.slot)
         self._changed = False

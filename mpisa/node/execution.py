@@ -1,7 +1,7 @@
 """From a commit to a signed header: execute, make durable in one batch, read back, sign.
 
-Folded commits only leave their payloads for the commit that closes the chain block; those behind an epoch's closing
-block, or executed before, are dropped. Everything happens in the store's
+The commit that closes a chain block brings what the folded ones carry; commits behind an epoch's closing block, or
+executed before, are dropped. Everything happens in the store's
 one writer thread, so the loop goes on meanwhile. What is signed is the header as the disk gave it back; a height is
 written once, so no two headers of one height are ever signed, across crashes too. Non-goals: the order (consensus)
 and the meaning (ledger).
@@ -102,7 +102,6 @@ class Execution:
         self._transactions = transactions
         self.accounts = KeptAccounts()
         self._stages = stages or Stages()
-        self._payloads: list[bytes] = []
         self._folded: list[tuple[VertexRef, ...]] = []
 
     async def execute(self, commit: CommittedSubDag) -> Outcome | None:
@@ -112,21 +111,17 @@ class Execution:
         """
         if self._is_void(commit):
             return None
-        payloads = [*self._payloads, *(vertex.payload for vertex in commit.vertices if vertex.payload)]
         if commit.block is None:
-            self._payloads = payloads
             self._folded.append(refs_of(commit))
             return None
         outline = outline_of(self._folded, commit)
-        outcome = await asyncio.get_running_loop().run_in_executor(
-            self._writer, self._execute, commit, payloads, outline
-        )
-        self._payloads, self._folded = [], []
+        outcome = await asyncio.get_running_loop().run_in_executor(self._writer, self._execute, commit, outline)
+        self._folded = []
         return outcome
 
     def forget_folded(self) -> None:
         """Commits come again from the latest chain block on."""
-        self._payloads, self._folded = [], []
+        self._folded = []
 
     def _is_void(self, commit: CommittedSubDag) -> bool:
         """Behind its epoch's closing block, or in a chain block that is executed already."""
@@ -143,28 +138,25 @@ class Execution:
 
         Without `sync` a power cut may take the latest blocks, and then the same commits come again. Raises DiskFull.
         """
-        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
-        return self._make(commit, payloads, outline, sync=sync).header
+        return self._make(commit, outline, sync=sync).header
 
     def follow(self, commit: CommittedSubDag, outline: bytes, certified: Header, *, sync: bool) -> Outcome:
         """The outcome of a chain block that others certified; blocks, signs nothing.
 
         Raises DiskFull, and Diverged where it comes out otherwise here: nothing is stored then.
         """
-        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
-        block = self._make(commit, payloads, outline, sync=sync, certified=certified)
+        block = self._make(commit, outline, sync=sync, certified=certified)
         header = block.header
         return Outcome(block, Executed(Height(header.height), header_hash(header), b"", header))
 
-    def _execute(self, commit: CommittedSubDag, payloads: Sequence[bytes], outline: bytes) -> Outcome:
-        block = self._make(commit, payloads, outline, sync=True)
+    def _execute(self, commit: CommittedSubDag, outline: bytes) -> Outcome:
+        block = self._make(commit, outline, sync=True)
         with self._stages.measure(Stage.HEADER):
             return Outcome(block, self._sign(block.header.height))
 
     def _make(
         self,
         commit: CommittedSubDag,
-        payloads: Sequence[bytes],
         outline: bytes,
         *,
         sync: bool,
@@ -177,7 +169,7 @@ class Execution:
         with self._stages.measure(Stage.EXECUTION):
             result = execute_payloads(
                 self._store,
-                payloads,
+                [vertex.payload for vertex in commit.content if vertex.payload],
                 context,
                 signature_ok=self._transactions.check_last,
                 decode=self._transactions.decode,
@@ -217,11 +209,11 @@ class Execution:
         return block
 
     def _offences(self, commit: CommittedSubDag) -> tuple[Offence, ...]:
-        """What the evidence in the commit proves; a folded one carries none."""
-        if not any(vertex.evidence for vertex in commit.vertices):
+        """What the evidence in the chain block proves."""
+        if not any(vertex.evidence for vertex in commit.content):
             return ()
         jurisdiction = jurisdiction_in(self._store, commit.epoch, self._parameters)
-        return offences_of(commit.vertices, jurisdiction, self._parameters)
+        return offences_of(commit.content, jurisdiction, self._parameters)
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:
         assert commit.block is not None

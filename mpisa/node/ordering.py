@@ -263,7 +263,7 @@ class Ordering:
         if outcome is None:
             return None
         self._ledger.executed(outcome)
-        self._let_go(self._evidence.ordered(effect.commit.vertices))
+        self._let_go(self._evidence.ordered(effect.commit.content))
         return outcome.event
 
     async def _certified(self, effect: e.Effect) -> None:

@@ -127,7 +127,7 @@ class Rebuild:
         return found, True
 
     def _order(self, vertices: list[Vertex]) -> list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]]:
-        """The commits that close chain blocks, and the vertices of those folded into each, which carry nothing."""
+        """The commits that close chain blocks, and the vertices of those folded into each."""
         stored = StoredEpoch(self._epochs.cursor_of(self._start.epoch), vertices)
         engine = Engine(self._parameters, self._store.header(0).chain_hash, self._start, None, stored)
         blocks: list[tuple[list[tuple[VertexRef, ...]], CommittedSubDag]] = []

@@ -130,7 +130,7 @@ def _headers(forge: Forge, commits: Sequence[CommittedSubDag]) -> list[Header]:
             previous=header_hash(headers[-1]),
             commit_digest=commit.digest,
             window_root=commit.window_root,
-            state_root=sha256(headers[-1].state_root, *(vertex.payload for vertex in commit.vertices)),
+            state_root=sha256(headers[-1].state_root, *(vertex.payload for vertex in commit.content)),
         )
         headers.append(header)
     return headers

@@ -66,6 +66,10 @@ class Machine:
     def vertices(self) -> list[Vertex]:
         return [decode_vertex(raw, PARAMETERS) for raw in self.records.values()]
 
+    def first_cursor(self) -> bytes:
+        """That of the first block."""
+        return next(commit.cursor for commit in self.commits if commit.block is not None)
+
     def restart(self, cursor: bytes | None = None) -> "Machine":
         """Another machine from the same store."""
         engine = Engine(
@@ -141,8 +145,9 @@ def test_commits_behind_the_cursor_come_again_and_are_the_same() -> None:
     machine.start()
     for number in range(1, 15):
         machine.round(number, b"payload")
-    for commit in machine.commits:
-        assert commit.block is not None
+    closing = [commit for commit in machine.commits if commit.block is not None]
+    assert len(closing) > 8
+    for commit in closing:
         again = machine.restart(commit.cursor)
         again.start()
         assert again.commits == machine.commits[commit.index :]
@@ -180,7 +185,7 @@ def test_what_a_store_holds_after_a_restart_is_synced_before_a_block_builds_on_i
     machine.start()
     for number in range(1, 8):
         machine.round(number, b"payload")
-    effects = machine.restart(machine.commits[0].cursor).start()
+    effects = machine.restart(machine.first_cursor()).start()
     kinds = [type(effect) for effect in effects if isinstance(effect, Persist | Commit)]
     assert kinds[:2] == [Persist, Commit]
     [batch] = of_kind(effects, Persist)
@@ -221,7 +226,7 @@ def test_vertices_lost_behind_the_cursor_are_fetched_again() -> None:
         machine.round(number, b"payload")
     lost = machine.forge.ref(7, 2)
     machine.records.pop(lost, None)
-    again = machine.restart(machine.commits[0].cursor)
+    again = machine.restart(machine.first_cursor())
     again.start()
     receive(again.engine, machine.forge.vertex(8, 1), again.now)
     assert again.engine.status().missing > 0

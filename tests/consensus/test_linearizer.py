@@ -31,12 +31,13 @@ def grown(rounds: int, **payloads: bytes) -> tuple[Forge, Graph]:
     return forge, graph
 
 
-def linearizer(forge: Forge, graph: Graph, checkpoint: Checkpoint | None = None) -> Linearizer:
+def linearizer(forge: Forge, graph: Graph, checkpoint: Checkpoint | None = None, *, leaders: int = 1) -> Linearizer:
     return Linearizer(
         graph,
         forge.committee,
         DEPTH,
         HEARTBEAT,
+        leaders,
         checkpoint or EpochStart(Epoch(0), forge.committee, ANCHOR, NOW).checkpoint,
     )
 
@@ -85,6 +86,32 @@ def test_empty_commits_are_folded_until_one_carries_something() -> None:
     assert [item.block for item in made] == [None, None, None, BlockBoundary(1, 1), None]
     assert [bool(item.window_root) for item in made] == [False, False, False, True, False]
     assert [bool(item.cursor) for item in made] == [False, False, False, True, False]
+
+
+def test_the_leaders_of_a_round_share_a_block() -> None:
+    forge, graph = grown(3, r1a0=b"a", r2a2=b"b")
+    line = linearizer(forge, graph, leaders=2)
+    first, second = line.commit(node(graph, 1, 0), 0), line.commit(node(graph, 1, 1), 1)
+    assert (first.block, first.content) == (None, ())
+    assert (second.block, second.content) == (BlockBoundary(1, 1), (forge.made[1, 0],))
+    assert (second.vertices, line.owes_block) == ((forge.made[1, 1],), False)
+
+
+def test_a_block_waits_for_no_slot_that_was_skipped() -> None:
+    """What the first slot of a round ordered is closed by the next round's first slot, with what that one brings."""
+    forge, graph = grown(3, r1a0=b"a", r2a2=b"b")
+    line = linearizer(forge, graph, leaders=2)
+    assert line.commit(node(graph, 1, 0), 0).block is None
+    assert line.owes_block
+    closing = line.commit(node(graph, 2, 2), 0)
+    assert (closing.block, closing.content) == (BlockBoundary(1, 1), (forge.made[1, 0], forge.made[2, 2]))
+    assert not line.owes_block
+
+
+def test_a_leader_whose_round_has_no_slots_left_closes_its_block() -> None:
+    """It changed the schedule: the slot that is settled is its round's last."""
+    forge, graph = grown(1, r1a0=b"a")
+    assert linearizer(forge, graph, leaders=2).commit(node(graph, 1, 0), 1).block == BlockBoundary(1, 1)
 
 
 def test_evidence_closes_a_block_as_well() -> None:

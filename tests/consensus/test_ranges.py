@@ -221,9 +221,14 @@ def test_a_missing_commit_is_refused() -> None:
 
 
 def test_a_missing_vertex_is_refused() -> None:
-    reason, detail = refused(
-        with_outline(lambda outline: replace(outline, commits=(*outline.commits[:-1], outline.commits[-1][1:])))
-    )
+    def shorten(outline: Outline) -> Outline:
+        commits = list(outline.commits)
+        longest = commits.index(max(commits, key=len))
+        assert len(commits[longest]) > 1
+        commits[longest] = commits[longest][1:]
+        return replace(outline, commits=tuple(commits))
+
+    reason, detail = refused(with_outline(shorten))
     assert reason is RejectionReason.HASH_MISMATCH
     assert detail.startswith("outline: expected commits of the digest ")
 

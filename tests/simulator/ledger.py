@@ -152,7 +152,7 @@ class Ledger:
 
     def execute(self, previous: Block, commit: CommittedSubDag) -> Block:
         """The block that this commit closes behind `previous`."""
-        payloads = [vertex.payload for vertex in commit.vertices if vertex.payload]
+        payloads = [vertex.payload for vertex in commit.content if vertex.payload]
         key = (previous.hash, commit.digest, sha256(*(sha256(payload) for payload in payloads)))
         known = self._done.get(key)
         self._calls += 1
@@ -229,7 +229,7 @@ class Ledger:
         eras = {epoch: era for epoch, era in previous.eras.items() if epoch >= oldest}
         jurisdiction = Jurisdiction(self.chain_hash, commit.epoch, eras)
         found = []
-        for raw in (item for vertex in commit.vertices for item in vertex.evidence):
+        for raw in (item for vertex in commit.content for item in vertex.evidence):
             evidence = read_evidence(raw, jurisdiction, self._parameters)
             kind = OffenceKind(evidence.kind.value)
             found.append(Offence(kind, evidence.address, evidence.epoch, evidence.position, sha256(raw)))

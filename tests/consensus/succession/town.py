@@ -246,7 +246,7 @@ class Citizen:
         ):
             return
         assert commit.block.height == last.height + 1
-        items = [item for vertex in commit.vertices for item in vertex.payload.split(b";")[:-1]]
+        items = [item for vertex in commit.content for item in vertex.payload.split(b";")[:-1]]
         closes = next((item for item in items if item.startswith(CLOSE)), None)
         following = None if closes is None else self.town.named[closes[len(CLOSE) :].decode()]
         header = Header(
