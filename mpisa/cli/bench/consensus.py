@@ -22,10 +22,12 @@ from mpisa.cli.bench.load.work import PAYLOAD_BYTES
 from mpisa.cli.bench.machine import Devnet, devnet
 from mpisa.cli.bench.result import Bench, Figure, machine, versions
 
-CERTIFIED_TPS = 2_000.0
+CERTIFIED_TPS = 2_200.0
+"""A tenth above the goal, so that how long the last ones take doesn't decide whether it is met."""
+
 SINGLE_TPS = 1_350.0
 LATENCY_TPS = 1_000.0
-WINDOW = 250
+WINDOW = 400
 BUNDLE = 50
 BUNDLED_OPS = 12_000.0
 SILENT_TPS = 500.0
@@ -124,8 +126,7 @@ def _on_devnet(clients: Fleet, network: Devnet, options: Options, bounds: Bounds
     figures = _throughput(seen, bounds)
     if options.rate is not None:
         return figures + _latency(seen)
-    say("as many as are taken, closed loop")
-    figures += _saturated(clients.run(Load("stream", seconds, window=WINDOW)))
+    figures += _saturated(runs("as many as are taken, closed loop", Load("stream", seconds, window=WINDOW)), bounds)
     figures += _single(runs(f"{SINGLE_TPS:g} a second offered, one request each", Load("single", seconds, SINGLE_TPS)))
     figures += _latency(runs(f"latency at {LATENCY_TPS:g} a second", Load("stream", seconds, LATENCY_TPS)))
     bundles = Load("stream", seconds, BUNDLED_OPS / BUNDLE, operations=BUNDLE)
@@ -180,14 +181,17 @@ def _throughput(seen: Sequence[Seen], bounds: Bounds) -> list[Figure]:
             limit=checks,
             limit_runs=(bounds.checks,),
             facts=facts(seen[-1]) | {"fsyncs_a_second": round(bounds.fsyncs)},
-        ),
-        Figure("of_signature_limit", "of 1", "higher", tuple(value / bounds.checks for value in values), goal=0.25),
+        )
     ]
 
 
-def _saturated(seen: Seen) -> list[Figure]:
-    """Closed loops flatter: shown for what the machine gives, not as the throughput."""
-    return [Figure("saturated_tps", "1/s", "higher", (seen.certified_tps,), facts={"window": WINDOW} | facts(seen))]
+def _saturated(seen: Sequence[Seen], bounds: Bounds) -> list[Figure]:
+    """Closed loops flatter: what the machine gives and how far from its limit that is, not the throughput."""
+    values = tuple(run.certified_tps for run in seen)
+    return [
+        Figure("saturated_tps", "1/s", "higher", values, facts={"window": WINDOW} | facts(seen[-1])),
+        Figure("of_signature_limit", "of 1", "higher", tuple(value / bounds.checks for value in values), goal=0.25),
+    ]
 
 
 def _single(seen: Sequence[Seen]) -> list[Figure]:
