@@ -1,7 +1,8 @@
 """`mpisa bench`: measurements next to the peer that does the same work and the limit that bounds it, in one run.
 
 `result` is the form of a figure, `network` takes the figures of a devnet, `reference` is what its transfer is compared
-with, `burst` publishes a hundred things at once; `consensus` puts load on one, `load` makes it, `limits` bounds it;
+with, `burst` publishes a hundred things at once; `consensus` puts load on one, `soak` for long, `load` makes it,
+`limits` bounds it;
 `state` fills a state map, `state_worker` holds it; `machine` reads processes, `report` writes docs/benchmarks.md.
 """
 
@@ -48,6 +49,7 @@ def measure_network(write: Path | None, quick: bool) -> None:
         "mpisa bench consensus --seconds 60 --runs 3 --catch-up --json",
         "mpisa bench consensus --rate 1000",
         "mpisa bench consensus --growth --plot docs/consensus-growth.svg",
+        "mpisa bench consensus --soak 60 --write docs/benchmarks.md",
         "mpisa bench consensus --write docs/benchmarks.md",
     ),
 )
@@ -57,6 +59,9 @@ def measure_network(write: Path | None, quick: bool) -> None:
 @click.option("--runs", type=click.IntRange(1, 20), default=1, show_default=True, help="Runs of each figure.")
 @click.option("--catch-up", is_flag=True, help="Also kill a validator, let 10,000 commits go by, and start it again.")
 @click.option("--growth", is_flag=True, help="Message delays and cost over the number of authorities instead.")
+@click.option(
+    "--soak", type=click.IntRange(1, 10_000), help="The same load for so many minutes, 1,000 a second, instead."
+)
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -72,6 +77,7 @@ def measure_consensus(
     runs: int,
     catch_up: bool,
     growth: bool,
+    soak: int | None,
     plot: Path,
     write: Path | None,
 ) -> None:
@@ -82,6 +88,8 @@ def measure_consensus(
     if growth:
         found = consensus.growth(plot, note)
         note(f"drawn in {plot}")
+    elif soak is not None:
+        found = consensus.endure(options, soak, note)
     else:
         found = consensus.run(options, note)
     if write is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpisa.cli.bench import catch_up, delays, limits, plot, raft
+from mpisa.cli.bench import catch_up, delays, limits, plot, raft, soak
 from mpisa.cli.bench.load.fleet import FUNDED_A_BUNDLE, FUNDS, Fleet, Load, Seen, fleet, greetings, percentile
 from mpisa.cli.bench.load.work import PAYLOAD_BYTES
 from mpisa.cli.bench.machine import Devnet, devnet
@@ -79,6 +79,18 @@ def run(options: Options, say: Say) -> Bench:
         say("message delays to order")
         figures += _delays([delays.measure(size) for size in delays.SIZES])
     return Bench("consensus", where, versions(_VERSIONS), tuple(figures))
+
+
+def endure(options: Options, minutes: int, say: Say) -> Bench:
+    """The same load for so many minutes: latency and memory in the end, next to the beginning."""
+    where = machine()
+    with (
+        tempfile.TemporaryDirectory(prefix="mpisa-bench-") as directory,
+        devnet(Path(directory) / "measured", options.validators) as (network, _seconds),
+        _clients(network, options) as clients,
+    ):
+        seen = soak.run(clients, network, minutes, say, rate=options.rate or soak.RATE)
+    return Bench("consensus-soak", where, versions(_VERSIONS), tuple(soak.figures(seen)))
 
 
 def growth(file: Path, say: Say) -> Bench:
