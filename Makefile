@@ -7,7 +7,7 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate twins mutants model chaos check format bench lock clean
+.PHONY: help install demo test simulate twins campaign mutants model chaos check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ simulate: $(STAMPS)/dev ## fresh seeds in the simulator (COUNT=100), or one agai
 
 twins: $(STAMPS)/dev ## two engines with one key under fresh partition and leader schedules (COUNT=1000)
 	@$(BIN)/python -m tests.simulator twins --count $(or $(COUNT),1000)
+
+campaign: $(STAMPS)/dev ## more seeds (COUNT=1000) and twins cases (CASES=4000), added up in docs/campaign.json and docs/simulation.md
+	@$(BIN)/python -m tests.simulator seeds --count $(or $(COUNT),1000) --summary docs/campaign.json; seeds=$$?; \
+	$(BIN)/python -m tests.simulator twins --count $(or $(CASES),4000) --summary docs/campaign.json; twins=$$?; \
+	$(BIN)/python -m tests.simulator table docs/campaign.json --page docs/simulation.md && exit $$((seeds + twins))
 
 mutants: $(STAMPS)/dev ## break the rules one by one and see which test notices; writes docs/mutants.md
 	@$(BIN)/python -m tests.mutants

@@ -3,7 +3,7 @@
 python -m tests.simulator seeds [--first N] [--count N] [--summary FILE]   scenarios by seed
 python -m tests.simulator twins [--first N] [--count N] [--summary FILE]   twins cases by number
 python -m tests.simulator replay SEED           one seed: its picture, cut down if it fails
-python -m tests.simulator table FILE                                        a summary as a table
+python -m tests.simulator table FILE [--page PAGE]    a summary as a table, or between the markers of a page
 """
 
 import argparse
@@ -29,12 +29,18 @@ def main(arguments: list[str]) -> int:
         command.add_argument("--count", type=int, default=100)
         command.add_argument("--summary", type=Path, help="accumulate in this file, and go on where it ends")
     commands.add_parser("replay").add_argument("seed", type=int)
-    commands.add_parser("table").add_argument("file", type=Path)
+    table = commands.add_parser("table")
+    table.add_argument("file", type=Path)
+    table.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     if options.command == "replay":
         return _replay(options.seed)
     if options.command == "table":
-        print(Summary(options.file).table())
+        summary = Summary(options.file)
+        if options.page is None:
+            print(summary.table())
+        else:
+            summary.show(options.page)
         return 0
     return _campaign(options)
 

@@ -2,7 +2,7 @@
 
 The summary is a small JSON file: for each kind and each commit that it ran on, which numbers were run, how long the
 virtual clock ran, and which failed with what. A campaign goes on behind the highest number run so far, so that it can
-be stopped at any moment and costs no more than a shard.
+be stopped at any moment and costs no more than a shard. A page shows it between two markers.
 """
 
 import gc
@@ -20,6 +20,7 @@ from tests.simulator.twins import PHASE_MS, PHASES, TwinsWorld, twins_case
 
 SHARD = 50
 MAX_TEXT = 300
+BEGIN, END = "<!-- campaign -->\n", "<!-- /campaign -->\n"
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Part:
     simulated_s: float = 0.0
     cpu_s: float = 0.0
     most_rounds_to_resume: int = 0
+    joins: int = 0
     failing: dict[str, str] = field(default_factory=dict)
 
     def add_range(self, first: int, last: int) -> None:
@@ -47,17 +49,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one number: seconds of the virtual clock, rounds until commits resumed, the failure if any."""
+    """Of one number: seconds of the virtual clock, rounds until commits resumed, the failure if any, and how often a
+    node joined from a snapshot.
+    """
 
     simulated_s: float
     rounds: int
     failure: str | None
+    joins: int = 0
 
 
 def run_seed(seed: int) -> Result:
     """A scenario by its seed."""
     outcome = examine(scenario_of(seed))
-    return Result(outcome.simulated_ms / 1000, outcome.rounds, outcome.failure)
+    joins = sum(len(node.joins) for node in outcome.world.nodes)
+    return Result(outcome.simulated_ms / 1000, outcome.rounds, outcome.failure, joins)
 
 
 def run_twins_case(number: int) -> Result:
@@ -111,14 +117,27 @@ class Summary:
     def table(self) -> str:
         """For people: a Markdown table, a line a kind and commit, with totals."""
         lines = [
-            "| what | commit | numbers | runs | simulated s | s a run | CPU s | simulated s a CPU s | failing |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| what | commit | numbers | runs | simulated s | s a run | CPU s | s a CPU s | joins | failing |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for kind, parts in self.kinds.items():
             lines += [_line(kind, part) for part in parts]
             if len(parts) > 1:
                 lines.append(_line(kind, _total(parts)))
+        for kind, parts in self.kinds.items():
+            failing = [(int(number), part.commit, text) for part in parts for number, text in part.failing.items()]
+            if failing:
+                lines.append("")
+            lines += [f"- {kind} {number} on {commit}: {text}" for number, commit, text in sorted(failing)]
         return "\n".join(lines)
+
+    def show(self, page: Path) -> None:
+        """Write the table between the page's markers; all else stays as it is."""
+        head, begin, rest = page.read_text().partition(BEGIN)
+        _, end, tail = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"{page} lacks the lines {BEGIN.strip()} and {END.strip()}, between which the table goes")
+        page.write_text(f"{head}{begin}\n{self.table()}\n\n{end}{tail}")
 
 
 def _line(kind: str, part: Part) -> str:
@@ -127,7 +146,7 @@ def _line(kind: str, part: Part) -> str:
     speed, each = part.simulated_s / (part.cpu_s or 1), part.simulated_s / (part.count or 1)
     return (
         f"| {kind} | {part.commit} | {ranges} | {part.count:,} | {part.simulated_s:,.0f} | {each:.1f} | "
-        f"{part.cpu_s:,.0f} | {speed:.1f} | {failing} |"
+        f"{part.cpu_s:,.0f} | {speed:.1f} | {part.joins:,} | {failing} |"
     )
 
 
@@ -137,6 +156,7 @@ def _total(parts: list[Part]) -> Part:
         total.count += part.count
         total.simulated_s += part.simulated_s
         total.cpu_s += part.cpu_s
+        total.joins += part.joins
         total.failing |= part.failing
         for low, high in part.ranges:
             total.add_range(low, high)
@@ -167,6 +187,7 @@ def campaign(kind: str, first: int, count: int, summary: Summary | None, tell: C
         for number in range(low, high + 1):
             result = run(number)
             kept.simulated_s = round(kept.simulated_s + result.simulated_s, 3)
+            kept.joins += result.joins
             kept.most_rounds_to_resume = max(kept.most_rounds_to_resume, result.rounds)
             if result.failure is not None:
                 kept.failing[str(number)] = result.failure[:MAX_TEXT]

@@ -53,9 +53,9 @@ class Customer:
     def _submit(self, raw: bytes) -> None:
         if raw not in self.world.waiting:
             return
-        random = self.world.random
+        random, nodes = self.world.random, self.world.known()
         for _ in range(2 if random.random() < DOUBLED else 1):
-            self.world.nodes[random.randrange(len(self.world.nodes))].submit(raw)
+            nodes[random.randrange(len(nodes))].submit(raw)
         self.world.later(PATIENCE_MS, lambda: self._submit(raw))
 
 

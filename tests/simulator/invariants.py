@@ -8,11 +8,12 @@ from random import Random
 
 from consensus.dag.vertex import VertexRef
 from consensus.engine import Engine
-from consensus.events import Commit, StoredEpoch
+from consensus.events import Commit, CommittedSubDag, StoredEpoch
+from mpisa.primitives import merkle
 from mpisa.primitives.errors import RejectionReason
 from mpisa.primitives.identifiers import Epoch
 from mpisa.primitives.receipt import ReceiptStatus
-from tests.simulator.machine import start_of
+from tests.simulator.ledger import Block
 from tests.simulator.node import Node
 from tests.simulator.world import World
 
@@ -41,14 +42,19 @@ def check_safety(world: World) -> None:
     _check_commits(honest)
     _check_headers(honest)
     _check_signatures(world)
-    _check_transactions(world, max(honest, key=lambda node: len(node.disk.blocks)))
+    _check_transactions(world, chain_of(honest))
     for node in honest:
         expect(node.halts == [], f"node {node.seat} halted: {node.halts}")
         wrongly = _sound(world, node.accused)
         expect(not wrongly, f"node {node.seat} has evidence against {wrongly}")
-        for block in node.disk.blocks:
+        for block in node.history.values():
             wrongly = _sound(world, {world.holders[offence.address] for offence in block.offences})
             expect(not wrongly, f"block {block.header.height} of node {node.seat} charges {wrongly}")
+        early = node.proposed_early
+        expect(not early, f"node {node.seat} made vertices while it was behind: {early}")
+        _check_state(node)
+    for seat, peer, what in world.dropped:
+        expect(world.nodes[peer].strategy.is_byzantine, f"node {seat} drops node {peer} as a source: {what}")
     for seat, author, rejection in world.faults:
         expect(world.nodes[author].strategy.is_byzantine, f"node {seat} blames {author}: {rejection}")
     for (sender, reason), count in world.rejected.items():
@@ -100,7 +106,7 @@ def check_settled(world: World, within_ms: int) -> None:
     """Clients stop; then everything that they handed in is certified, everywhere, and equivocators are evidenced."""
     for client in world.clients:
         client.is_stopped = True
-    height = max(len(node.disk.blocks) for node in world.honest())
+    height = max(node.disk.height for node in world.honest())
     deadline = world.now + within_ms
     while world.now < deadline and not (_is_settled(world, height) and not _uncharged(world)):
         height = max(height, max(world.acknowledged.values(), default=0))
@@ -117,14 +123,16 @@ def check_settled(world: World, within_ms: int) -> None:
 def check_views(world: World, views: int) -> None:
     """One late call over any causally closed part of an epoch's DAG gives a prefix of the same commits."""
     longest = max(world.honest(), key=_index)
+    known_starts = {epoch: start for node in world.honest() for epoch, start in node.disk.starts.items()}
     random = Random(f"views {world.scenario.seed}")
     for _ in range(views):
         epoch = random.choice(sorted({commit.epoch for commit in longest.commits.values()}))
         known: dict[VertexRef, bytes] = {}
         for node in world.honest():
             known.update(node.disk.of(epoch).raws)
+        known.update(world.pruned.get(epoch, {}))
         view = _view(world, known, random)
-        start = start_of(longest.disk, world.ledger.first, epoch)
+        start = known_starts[epoch]
         vertices = [world.decode(raw) for raw in view.values()]
         engine = Engine(world.scenario.parameters, world.ledger.chain_hash, start, None, StoredEpoch(vertices=vertices))
         for effect in engine.start(world.nodes[0].clock() + FAR_MS):
@@ -142,28 +150,43 @@ def expect(holds: bool, text: str) -> None:
         raise Broken(text)
 
 
+def chain_of(honest: list[Node]) -> list[Block]:
+    """All blocks that anybody executed, ascending; nodes that began with a snapshot never had the first."""
+    blocks: dict[int, Block] = {}
+    for node in honest:
+        blocks |= node.history
+    return [blocks[height] for height in sorted(blocks)]
+
+
 def _check_commits(honest: list[Node]) -> None:
-    longest = max(honest, key=_index)
+    known: dict[int, tuple[Node, CommittedSubDag]] = {}
     for node in honest:
         indices = sorted(node.commits)
-        expect(indices == list(range(1, len(indices) + 1)), f"node {node.seat} has gaps in its commits")
+        expected = [index for index in range(1, _index(node) + 1) if index not in node.gaps]
+        expect(indices == expected, f"node {node.seat} has gaps in its commits")
         for index, commit in node.commits.items():
-            other = longest.commits[index]
+            first, other = known.setdefault(index, (node, commit))
             mine = (commit.digest, commit.leader, commit.time_ms, commit.block, commit.window_root, commit.cursor)
             theirs = (other.digest, other.leader, other.time_ms, other.block, other.window_root, other.cursor)
-            expect(mine == theirs, f"nodes {node.seat} and {longest.seat} differ at commit {index}")
+            expect(mine == theirs, f"nodes {node.seat} and {first.seat} differ at commit {index}")
         identifiers = [vertex.id for commit in node.commits.values() for vertex in commit.vertices]
         expect(len(identifiers) == len(set(identifiers)), f"node {node.seat} ordered a vertex twice")
 
 
 def _check_headers(honest: list[Node]) -> None:
-    longest = max(honest, key=lambda node: len(node.disk.blocks))
+    known: dict[int, tuple[Node, bytes]] = {}
     for node in honest:
-        for mine, theirs in zip(node.disk.blocks, longest.disk.blocks, strict=False):
-            same = mine.hash == theirs.hash
-            expect(same, f"nodes {node.seat} and {longest.seat} have other headers at height {mine.header.height}")
-        for height, digest in node.certified.items():
-            expect(digest == node.disk.blocks[height - 1].hash, f"node {node.seat} certified another header {height}")
+        hashes = {height: block.hash for height, block in node.history.items()}
+        for height, digest in (*hashes.items(), *node.certified.items()):
+            first, other = known.setdefault(height, (node, digest))
+            expect(digest == other, f"nodes {node.seat} and {first.seat} have other headers at height {height}")
+
+
+def _check_state(node: Node) -> None:
+    """What a node that began with a snapshot holds leads to its last header's root, which all others have too."""
+    if node.joins:
+        found, header = merkle.map_root(node.last_block.state.entries), node.last_block.header
+        expect(found == header.state_root, f"node {node.seat} has another state at height {header.height}")
 
 
 def _check_signatures(world: World) -> None:
@@ -175,10 +198,10 @@ def _check_signatures(world: World) -> None:
         expect(len(hashes) == 1, f"node {seat} signed {len(hashes)} headers for height {height}")
 
 
-def _check_transactions(world: World, node: Node) -> None:
+def _check_transactions(world: World, chain: list[Block]) -> None:
     final: dict[bytes, int] = {}
     placed: dict[bytes, int] = {}
-    for block in node.disk.blocks:
+    for block in chain:
         for raw in block.transactions:
             placed.setdefault(raw, block.header.height)
         for receipt in block.receipts:
@@ -202,7 +225,7 @@ def _offenders(world: World) -> list[int]:
 
 def _uncharged(world: World) -> list[int]:
     """Offenders that no block names."""
-    chain = max((node.disk.blocks for node in world.honest()), key=len)
+    chain = chain_of(world.honest())
     charged = {world.holders[offence.address] for block in chain for offence in block.offences}
     return [seat for seat in _offenders(world) if seat not in charged]
 

@@ -4,11 +4,11 @@ Executing is a function of (block before, commit), so its result is shared by al
 often it is computed again and compared, so that a rule that isn't a function is found.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from consensus.dag.committee import Authority, Committee
+from consensus.dag.committee import Committee
 from consensus.dag.judging import Era, Jurisdiction, read_evidence
 from consensus.events import CommittedSubDag
 from consensus.order.epoch import EpochStart, start_behind
@@ -16,12 +16,13 @@ from consensus.parameters import Parameters
 from mpisa.ledger.offences import Offence, OffenceKind, Punishment
 from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.transition import execute_payloads
+from mpisa.node.epoch_record import EpochRecord
 from mpisa.primitives import merkle
 from mpisa.primitives.digest import ZERO_DIGEST, sha256
 from mpisa.primitives.genesis import ChainParameters, Genesis, GenesisAccount
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Header, header_hash
-from mpisa.primitives.identifiers import AuthorityIndex, Epoch
+from mpisa.primitives.identifiers import Epoch, Height
 from mpisa.primitives.keys import PublicKey
 from mpisa.primitives.receipt import Receipt
 from mpisa.primitives.staking_parameters import StakingParameters
@@ -40,19 +41,26 @@ AGAIN = 16
 class State:
     """A state map with all its values. Shares the map's unchanged nodes with the one before."""
 
-    __slots__ = ("_entries", "root")
+    __slots__ = ("_paths", "entries", "root")
 
     def __init__(self, entries: dict[bytes, bytes], root: merkle.MapNode | None) -> None:
-        self._entries = entries
+        self.entries = entries
         self.root = root
+        self._paths: list[tuple[bytes, bytes, bytes]] = []
+
+    def by_path(self) -> list[tuple[bytes, bytes, bytes]]:
+        """(path, key, value) ascending, made once."""
+        if not self._paths:
+            self._paths = sorted((merkle.key_path(key), key, value) for key, value in self.entries.items())
+        return self._paths
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a state key, or None."""
-        return self._entries.get(key)
+        return self.entries.get(key)
 
     def after(self, changes: tuple[tuple[bytes, bytes | None], ...]) -> "State":
         """The state with these changes."""
-        entries = dict(self._entries)
+        entries = dict(self.entries)
         for key, value in changes:
             if value is None:
                 entries.pop(key, None)
@@ -65,7 +73,8 @@ class State:
 class Block:
     """An executed chain block: what a node's ledger store holds of it.
 
-    `start` is where the epoch of the next block begins; `eras` are those of that epoch and of all before it.
+    `start` is where the epoch of the next block begins; `eras` are those of that epoch and of all before it; `record`
+    is of the epoch that this block opens, None where it opens none; `outline` names the vertices that it took.
     """
 
     header: Header
@@ -78,6 +87,8 @@ class Block:
     cursor: bytes
     start: EpochStart
     eras: Mapping[Epoch, Era]
+    outline: bytes = b""
+    record: EpochRecord | None = None
 
     @property
     def next_committee(self) -> Committee | None:
@@ -117,25 +128,16 @@ def genesis_of(powers: tuple[int, ...], min_epoch_ms: int) -> Genesis:
     )
 
 
-def committee_from(records: tuple[ValidatorRecord, ...]) -> Committee:
-    """The committee that a validator set makes."""
-    return Committee(
-        [
-            Authority(AuthorityIndex(index), item.address, item.power, item.consensus_key, item.name)
-            for index, item in enumerate(records)
-        ]
-    )
-
-
 @cache
 def first_block(genesis: Genesis) -> Block:
     """Height 0."""
     entries = genesis_state(genesis)
     header = genesis_header(genesis)
-    start = start_behind(header, committee_from(genesis.validators))
+    record = EpochRecord(Epoch(0), Height(0), b"", genesis.validators)
+    start = start_behind(header, record.committee)
     state = State(entries, merkle.build(entries))
     eras = {Epoch(0): Era(start.committee, 1)}
-    return Block(header, header_hash(header), state, (), (), (), (), b"", start, eras)
+    return Block(header, header_hash(header), state, (), (), (), (), b"", start, eras, b"", record)
 
 
 class Ledger:
@@ -145,20 +147,24 @@ class Ledger:
         self.chain_hash = genesis.chain_hash
         self.first = first_block(genesis)
         self._parameters = parameters
-        self._done: dict[tuple[bytes, bytes, bytes], Block] = {}
+        self._done: dict[tuple[object, ...], Block] = {}
         self._good: set[tuple[bytes, bytes]] = set()
         self._decoded: dict[bytes, SignedTransaction] = {}
         self._calls = 0
 
-    def execute(self, previous: Block, commit: CommittedSubDag) -> Block:
-        """The block that this commit closes behind `previous`."""
+    def execute(
+        self, previous: Block, commit: CommittedSubDag, outline: Callable[[], bytes], lineage: int | None = None
+    ) -> Block:
+        """The block that this commit closes behind `previous`. `lineage` names a node whose state came from a snapshot:
+        what others executed isn't taken for its own.
+        """
         payloads = [vertex.payload for vertex in commit.content if vertex.payload]
-        key = (previous.hash, commit.digest, sha256(*(sha256(payload) for payload in payloads)))
+        key = (lineage, previous.hash, commit.digest, sha256(*(sha256(payload) for payload in payloads)))
         known = self._done.get(key)
         self._calls += 1
         if known is not None and self._calls % AGAIN:
             return known
-        block = self._execute(previous, commit, payloads)
+        block = self._execute(previous, commit, payloads, outline())
         assert known is None or known.hash == block.hash, "executing the same twice gave two results"
         self._done[key] = block
         return block
@@ -176,7 +182,7 @@ class Ledger:
             self._good.add(name)
         return name in self._good
 
-    def _execute(self, previous: Block, commit: CommittedSubDag, payloads: list[bytes]) -> Block:
+    def _execute(self, previous: Block, commit: CommittedSubDag, payloads: list[bytes], outline: bytes) -> Block:
         assert commit.block is not None
         before = previous.header
         assert commit.block.height == before.height + 1, "heights have no gaps"
@@ -188,7 +194,12 @@ class Ledger:
         )
         state = previous.state.after(result.changes)
         committee = previous.start.committee
-        following = None if result.next_validators is None else committee_from(result.next_validators)
+        record = None
+        if result.next_validators is not None:
+            record = EpochRecord(
+                Epoch(commit.epoch + 1), commit.block.height, commit.cursor, tuple(result.next_validators)
+            )
+        following = None if record is None else record.committee
         header = Header(
             chain_hash=before.chain_hash,
             height=commit.block.height,
@@ -221,6 +232,8 @@ class Ledger:
             commit.cursor,
             start,
             eras,
+            outline,
+            record,
         )
 
     def _offences(self, previous: Block, commit: CommittedSubDag) -> tuple[Offence, ...]:

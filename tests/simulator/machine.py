@@ -6,13 +6,14 @@ from consensus.dag.graph import Node as GraphNode
 from consensus.dag.vertex import Vertex, VertexRef, decode_vertex
 from consensus.events import StoredEpoch
 from consensus.identity import Identity
+from consensus.order.checkpoint import decode_cursor
 from consensus.order.epoch import EpochStart, open_epochs
 from consensus.parameters import Parameters
 from consensus.presence import Presence
 from consensus.succession import Succession, _Term
 from mpisa.primitives.identifiers import Epoch
 from tests.simulator.disk import Disk
-from tests.simulator.ledger import Block, Ledger
+from tests.simulator.ledger import Ledger
 
 
 class Shameless(Presence):
@@ -44,29 +45,33 @@ class ShamelessSuccession(Succession):
         return term
 
 
+def cursor_of(disk: Disk, epoch: Epoch) -> bytes | None:
+    """The cursor of an epoch's last executed block, None before its first."""
+    head, following = disk.head, disk.records.get(Epoch(epoch + 1))
+    if head.header.epoch == epoch and head.cursor:
+        return head.cursor
+    return None if following is None else following.closing_cursor or None
+
+
 def stored_epoch(disk: Disk, parameters: Parameters, epoch: Epoch) -> StoredEpoch:
     """What a disk holds of an epoch."""
-    blocks = [block for block in disk.blocks if block.header.epoch == epoch]
-    raws = disk.vertices[epoch].raws.values() if epoch in disk.vertices else ()
-    closing = blocks[-1].header if blocks and blocks[-1].header.closes_epoch else None
-    cursor = blocks[-1].cursor if blocks else None
-    vertices = [decode_vertex(raw, parameters) for raw in raws]
-    return StoredEpoch(cursor, vertices, disk.proposals.get(epoch), closing)
-
-
-def start_of(disk: Disk, first: Block, epoch: int) -> EpochStart:
-    """Where an epoch begins, as a node's ledger tells."""
-    return next(block.start for block in (first, *disk.blocks) if block.start.epoch == epoch)
+    cursor, following = cursor_of(disk, epoch), disk.records.get(Epoch(epoch + 1))
+    lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
+    vertices = [decode_vertex(raw, parameters) for raw in disk.of(epoch).all_from(lowest)]
+    closing = None if following is None else disk.closings[following.base]
+    lost = disk.lost_in(epoch) if epoch in disk.starts else None
+    return StoredEpoch(cursor, vertices, disk.proposals.get(epoch), closing, lost)
 
 
 def start_machine(
     parameters: Parameters, ledger: Ledger, identity: Identity, disk: Disk, *, shameless: bool = False
 ) -> Succession:
     """A succession that hasn't started yet, of all that the disk knows."""
-    head = disk.blocks[-1] if disk.blocks else ledger.first
-    base = start_of(disk, ledger.first, head.header.epoch).height
-    epochs = open_epochs(head.header, base, max(disk.certificates, default=0))
-    stored = [(start_of(disk, ledger.first, epoch), stored_epoch(disk, parameters, epoch)) for epoch in epochs]
+    head = disk.head
+    epochs = open_epochs(head.header, disk.starts[head.header.epoch].height, disk.certified)
+    if len(epochs) > 1 and cursor_of(disk, epochs[0]) is None:
+        epochs = epochs[1:]  # its blocks weren't executed here: there is nothing to serve
+    stored = [(disk.starts[epoch], stored_epoch(disk, parameters, epoch)) for epoch in epochs]
     eras = {epoch: era for epoch, era in head.eras.items() if epoch < epochs[0]}
     kind = ShamelessSuccession if shameless else Succession
     return kind(parameters, ledger.chain_hash, identity, stored, eras)

@@ -67,12 +67,13 @@ def states(world: World) -> str:
     for node in world.nodes:
         kind = next((name for seat, name in world.scenario.byzantine if seat == node.seat), "honest")
         if node.engine is None:
-            lines.append(f"node {node.seat} ({kind}): down")
+            what = f"its engine rests at height {node.disk.height}" if node.is_up else "down"
+            lines.append(f"node {node.seat} ({kind}): {what}")
             continue
         status = node.engine.status()
         lines.append(
             f"node {node.seat} ({kind}): epoch {status.epoch}, round {status.round}, open {status.open_round}, "
-            f"commits {len(node.commits)}, blocks {len(node.disk.blocks)}, "
+            f"commits {len(node.commits)}, blocks {node.disk.lowest} to {node.disk.height}, "
             f"certified {max(node.certified, default=0)}, pending {status.pending}, "
             f"missing {status.missing}, evidence {list(status.evidence)}, suspects {list(status.suspects)}"
             + (f", sits out: {status.sitting_out}" if status.sitting_out else "")

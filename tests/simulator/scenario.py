@@ -81,11 +81,33 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """How much of the past nodes keep, and from how far behind one applies certified blocks: as a node's configuration
+    and `mpisa.node.syncing` have it, in little.
+    """
+
+    blocks: int = 10
+    snapshot_blocks: int = 10
+    chunk_bytes: int = 1_000
+    far_blocks: int = 16
+    level_blocks: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The node starts for the first time at `at_ms`, with nothing but genesis."""
+
+    seat: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """Times in ms. `powers` are the first committee's, by seat; `spares` nodes more may join later and follow until
     then; `byzantine` names a strategy for each faulty seat.
 
-    Faults end at `heal_ms`; up to there the run is under way, then everybody must make progress.
+    Faults end at `heal_ms`; up to there the run is under way, then everybody must make progress. Without a `history`
+    every node keeps all, and nobody needs a snapshot.
     """
 
     seed: int
@@ -104,6 +126,8 @@ class Scenario:
     min_epoch_ms: int = 1_000
     clients: int = 4
     pause_ms: int = 60
+    history: History | None = None
+    arrivals: tuple[Arrival, ...] = ()
 
     @property
     def count(self) -> int:

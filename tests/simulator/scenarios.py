@@ -1,10 +1,26 @@
-"""Scenarios by seed: which faults a run has follows from its seed alone."""
+"""Scenarios by seed: which faults a run has follows from its seed alone.
+
+In four of ten the past is forgotten: nodes arrive late with nothing but genesis, or come back when nobody keeps what
+they lack, and join from snapshots; some die on the way.
+"""
 
 from dataclasses import replace
 from random import Random
 
 from consensus.parameters import Parameters
-from tests.simulator.scenario import Change, Crash, Cut, Jump, LinkFaults, Loss, Move, Scenario, partition
+from tests.simulator.scenario import (
+    Arrival,
+    Change,
+    Crash,
+    Cut,
+    History,
+    Jump,
+    LinkFaults,
+    Loss,
+    Move,
+    Scenario,
+    partition,
+)
 from tests.simulator.strategies import STRATEGIES
 
 FAST = Parameters(
@@ -18,6 +34,8 @@ FAST = Parameters(
     suspension_skips=2,
     suspension_commits=24,
 )
+FORGETFUL = 0.4
+SHORT_MS = 300
 POWERS = (
     (1, 1, 1, 1),
     (1, 1, 1, 1),
@@ -53,7 +71,7 @@ def scenario_of(seed: int) -> Scenario:
         gc_depth=random.choice([10, 12, 20]),
         idle_delay_ms=random.choice([0, 300]),
     )
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         powers=powers,
         parameters=parameters,
@@ -69,6 +87,71 @@ def scenario_of(seed: int) -> Scenario:
         clients=random.choice([1, 4, 8]),
         pause_ms=random.choice([20, 100, 400]),
     )
+    return _forgetful(random, scenario, faulty, lost) if random.random() < FORGETFUL else scenario
+
+
+def _forgetful(random: Random, scenario: Scenario, faulty: frozenset[int], lost: frozenset[int]) -> Scenario:
+    """The same where nodes keep little of the past. Whoever comes back after long may have to sit its epoch out, as it
+    may after losing its disk: it is one of the faulty ones then. Others are never away for so long. Links are good
+    enough for a chain that grows fast.
+    """
+    heal_ms = random.choice([6_000, 7_000])
+    members, spares = len(scenario.powers), max(1, scenario.spares)
+    gone = lost or frozenset(seat for seat in sorted(faulty)[:1] if random.random() < 0.5)
+    faults = replace(
+        scenario.faults,
+        heal_ms=heal_ms,
+        drop=min(scenario.faults.drop, 0.02),
+        slow=min(scenario.faults.slow, 0.01),
+        max_delay_ms=min(scenario.faults.max_delay_ms, 30),
+    )
+    late = [members + spare for spare in range(spares) if random.random() < 0.8]
+    arrivals = tuple(Arrival(seat, random.randint(heal_ms * 2 // 3, heal_ms - 200)) for seat in late)
+    crashes = [replace(crash, down_ms=min(crash.down_ms, SHORT_MS)) for crash in scenario.crashes]
+    crashes = [crash for crash in crashes if crash.seat not in (*gone, *late)]
+    crashes += [_long_crash(random, seat, heal_ms) for seat in sorted(gone)]
+    crashes += [_long_crash(random, seat, heal_ms) for seat in range(members, members + spares) if seat not in late]
+    for arrival in arrivals:
+        if random.random() < 0.6:
+            at_ms, down_ms = arrival.at_ms + random.randint(0, 300), random.randint(20, 300)
+            crashes.append(Crash(arrival.seat, at_ms, down_ms, random.randint(0, 60), random.choice(list(Loss))))
+    return replace(
+        scenario,
+        heal_ms=heal_ms,
+        faults=faults,
+        parameters=replace(scenario.parameters, gc_depth=random.choice([10, 12]), idle_delay_ms=0),
+        cuts=tuple(replace(cut, until_ms=min(cut.until_ms, cut.at_ms + SHORT_MS)) for cut in scenario.cuts),
+        crashes=tuple(crashes),
+        byzantine=tuple(item for item in scenario.byzantine if item[0] not in gone),
+        spares=spares,
+        changes=_timely(scenario.changes, arrivals, faulty),
+        clients=random.choice([4, 8]),
+        pause_ms=random.choice([20, 60]),
+        history=History(chunk_bytes=random.choice([1_000, 3_000])),
+        arrivals=arrivals,
+    )
+
+
+def _long_crash(random: Random, seat: int, heal_ms: int) -> Crash:
+    """Away for so long that the others forget what it lacks."""
+    at_ms = random.randint(500, 1_500)
+    until_ms = random.randint(heal_ms * 2 // 3, heal_ms - 200)
+    return Crash(seat, at_ms, until_ms - at_ms, random.randint(0, 20), random.choice(list(Loss)))
+
+
+def _timely(changes: tuple[Change, ...], arrivals: tuple[Arrival, ...], faulty: frozenset[int]) -> tuple[Change, ...]:
+    """Who arrives late asks for a place then. A place taken in an epoch that it joins by a snapshot is one of an absent
+    authority: so one such newcomer at most, and none where others are faulty.
+    """
+    late = {arrival.seat: arrival.at_ms for arrival in arrivals}
+    timely, room = [], 0 if faulty else 1
+    for change in changes:
+        if change.seat not in late:
+            timely.append(change)
+        elif room:
+            room -= 1
+            timely.append(replace(change, at_ms=late[change.seat] + 100))
+    return tuple(timely)
 
 
 def _some_faulty(random: Random, powers: tuple[int, ...]) -> frozenset[int]:

@@ -45,10 +45,12 @@ def kind(failure: str) -> str:
 def smaller(scenario: Scenario) -> Iterator[Scenario]:
     """Scenarios with one thing less, the largest cuts first."""
     faults = scenario.faults
-    for name in ("changes", "byzantine", "crashes", "cuts", "jumps", "skews_ms"):
+    if scenario.history is not None:
+        yield _with(scenario, history=None, arrivals=())
+    for name in ("changes", "byzantine", "crashes", "cuts", "jumps", "skews_ms", "arrivals"):
         if len(getattr(scenario, name)) > 0:
             yield _with(scenario, **{name: ()})
-    for name in ("changes", "byzantine", "crashes", "cuts", "jumps"):
+    for name in ("changes", "byzantine", "crashes", "cuts", "jumps", "arrivals"):
         items = getattr(scenario, name)
         if len(items) > 1:
             for place in range(len(items)):
@@ -98,6 +100,9 @@ def describe(scenario: Scenario) -> str:
         f"loses {item.loss.value}"
         for item in scenario.crashes
     ]
+    if scenario.history is not None:
+        lines.append(f"nodes forget: {scenario.history}")
+    lines += [f"node {item.seat} arrives at {item.at_ms} ms with nothing but genesis" for item in scenario.arrivals]
     lines += [
         f"nothing from {sorted(item.senders)} to {sorted(item.receivers)} from {item.at_ms} to {item.until_ms} ms"
         for item in scenario.cuts

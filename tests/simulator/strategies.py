@@ -26,6 +26,7 @@ from mpisa.primitives.digest import sha256
 from mpisa.primitives.header import certificate_digest
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height, Round
 from mpisa.primitives.secp256k1 import SIGNATURE_BYTES
+from tests.simulator.lies import lie_about
 
 if TYPE_CHECKING:
     from tests.simulator.node import Node
@@ -61,6 +62,10 @@ class Strategy:
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         """The answer to a question for a range; None is no answer."""
         return node.disk.of(epoch).from_round(first, rounds)
+
+    def provide(self, node: "Node", kind: str, body: bytes) -> bytes | None:
+        """The answer to who is behind and asks for certified blocks or a snapshot; None is no answer."""
+        return node.provider.answer(kind, body) if node.provider is not None else None
 
 
 class Byzantine(Strategy):
@@ -155,6 +160,9 @@ class Withhold(Byzantine):
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         return None
 
+    def provide(self, node: "Node", kind: str, body: bytes) -> bytes | None:
+        return None
+
 
 class Late(Byzantine):
     """Every vertex as late as it can be without missing the round: at the edge of the others' timeout."""
@@ -179,6 +187,10 @@ class LieInAnswers(Byzantine):
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         random = node.world.random
         return [b"\x94", *(raw for raw in node.disk.of(epoch).from_round(first, rounds) if random.random() < 0.5)]
+
+    def provide(self, node: "Node", kind: str, body: bytes) -> bytes | None:
+        truth = super().provide(node, kind, body)
+        return None if truth is None else lie_about(kind, truth, node.world.scenario.parameters, node.world.random)
 
 
 class Nuisance(Byzantine):
@@ -312,6 +324,9 @@ class Mixed(Byzantine):
 
     def range(self, node: "Node", epoch: Epoch, first: int, rounds: int) -> list[bytes] | None:
         return self._any(node).range(node, epoch, first, rounds)
+
+    def provide(self, node: "Node", kind: str, body: bytes) -> bytes | None:
+        return self._any(node).provide(node, kind, body)
 
 
 def seat_of(node: "Node", epoch: Epoch) -> Seat:

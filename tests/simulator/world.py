@@ -48,6 +48,8 @@ class World:
         self.twins: dict[tuple[Epoch, int], dict[int, list[VertexRef]]] = {}
         self.faults: list[tuple[int, int, Rejection]] = []
         self.rejected: dict[tuple[int, str], int] = {}
+        self.dropped: list[tuple[int, int, str]] = []
+        self.pruned: dict[Epoch, dict[VertexRef, bytes]] = {}
         self.clients = [Client(self, number) for number in range(scenario.clients)]
         self.operators = {seat: Operator(self, seat) for seat in range(scenario.count)}
         self.waiting: dict[bytes, Customer] = {}
@@ -70,9 +72,10 @@ class World:
     def run(self, look: Callable[[], object] | None = None, every_ms: int = 500) -> "World":
         """The scenario up to where its faults end; `look` is called every so often."""
         scenario = self.scenario
+        late = {arrival.seat: arrival.at_ms for arrival in scenario.arrivals}
         for node in self.nodes:
             if node.seat not in scenario.silent:
-                self.later(self.random.randint(0, 50), node.boot)
+                self.later(late.get(node.seat, self.random.randint(0, 50)), node.boot)
         for crash in scenario.crashes:
             self.later(crash.at_ms, lambda crash=crash: self._plan_crash(crash))
         for jump in scenario.jumps:
@@ -108,6 +111,19 @@ class World:
         """Those that keep to the protocol and run."""
         silent = self.scenario.silent
         return [node for node in self.nodes if not node.strategy.is_byzantine and node.seat not in silent]
+
+    def known(self) -> list[Node]:
+        """Whom a client hands something to: whoever is there, where nodes are away for long; else any."""
+        there = [node for node in self.nodes if node.is_up]
+        return there if there and self.scenario.history is not None else self.nodes
+
+    def least_certified(self, node: Node) -> int:
+        """What all others have certified now, and so whoever is asked will say; 0 where some may lie or forget."""
+        scenario = self.scenario
+        others = [other for other in self.nodes if other is not node and other.is_seated()]
+        if scenario.byzantine or {crash.seat for crash in scenario.crashes} - {node.seat}:
+            return 0
+        return min((other.disk.certified for other in others), default=0)
 
     # The network.
 
@@ -175,7 +191,7 @@ class World:
         peer = self.nodes[self.holders[node.open[epoch][to].address]]
 
         def reply() -> None:
-            arrive = answer(peer) if peer.engine is not None else None
+            arrive = answer(peer) if peer.is_up else None
             for arrival in self.links.arrivals(peer.seat, node.seat, self.now) if arrive is not None else ():
                 self.later(arrival - self.now, arrive)
 
@@ -232,9 +248,26 @@ class World:
 
         self._ask(node, request.to, request.epoch, answer)
 
+    def ask_source(self, node: Node, to: int, kind: str, body: bytes, arrive: Callable[[bytes], None]) -> None:
+        """A question of a node that is behind, for certified blocks or of a snapshot; the peer's strategy answers."""
+        peer = self.nodes[to]
+        self.messages += 1
+
+        def reply() -> None:
+            raw = peer.strategy.provide(peer, kind, body) if peer.is_up else None
+            if raw is not None:
+                for arrival in self.links.arrivals(to, node.seat, self.now):
+                    self.later(arrival - self.now, lambda: arrive(raw))
+
+        for arrival in self.links.arrivals(node.seat, to, self.now):
+            self.later(arrival - self.now, reply)
+
     def forward(self, node: Node, raw: bytes) -> None:
         """A node without a place hands a transaction to one that has."""
-        peer = self.nodes[self.random.choice(node.peers())]
+        peers = node.peers()
+        if not peers:
+            return
+        peer = self.nodes[self.random.choice(peers)]
         for arrival in self.links.arrivals(node.seat, peer.seat, self.now):
             self.later(
                 arrival - self.now, lambda: peer.engine is not None and peer.engine.own is not None and peer.submit(raw)
@@ -257,7 +290,7 @@ class World:
 
     def certified(self, node: Node, certified: e.Certified) -> None:
         """Check the certificate as a light client would, and tell the clients, who believe an honest node."""
-        block = node.disk.blocks[certified.height - 1]
+        block = node.history[certified.height]
         committee = block.eras[block.header.epoch].committee
         verify_certificate(block.header, certified.certificate, committee.validator_set)
         node.certified[certified.height] = certified.header_hash
@@ -279,7 +312,7 @@ class World:
         self.later(crash.down_ms, lambda: self._restart(node, crash))
 
     def _restart(self, node: Node, crash: Crash) -> None:
-        if node.engine is not None:
+        if node.is_up:
             node.crash(crash.loss)
         node.boot()
 
