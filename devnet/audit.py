@@ -2,7 +2,7 @@
 
 It asks each node for each chain block over its API and believes nothing else: an acknowledged transaction must be
 applied exactly once on every node, headers and state roots must be equal height by height, no node may have halted, and
-every account's nonce must be the number of its transactions that the chain holds.
+all must be in one epoch (`astray`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Chain:
     applied: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     halted: str | None = None
+    epochs: int = 0
+    """The epoch of its newest block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def read_chain(node: DevnetNode, up_to: int) -> Chain:
         for height in range(1, up_to + 1):
             block = _get(connection, node, f"/v1/chain/blocks/{height}")
             chain.headers[height] = block["hash"], block["state_root"]
+            chain.epochs = block["epoch"]
             for receipt in block["receipts"]:
                 counted = chain.applied if receipt["status"] == "applied" else chain.rejected
                 counted[receipt["tx"]] += 1
@@ -78,6 +81,14 @@ def _get(connection: http.client.HTTPConnection, node: DevnetNode, path: str) ->
     if answer.status != 200:
         raise NotReady(f"{node.name} doesn't tell {path}: {answer.status} {body}")
     return body
+
+
+def astray(epochs: Mapping[str, int | None]) -> tuple[str, ...]:
+    """Which nodes are in another epoch than the furthest one; None is the epoch of a node that doesn't say."""
+    furthest = max((epoch for epoch in epochs.values() if epoch is not None), default=0)
+    return tuple(
+        f"{name}: in epoch {epoch}, another node in {furthest}" for name, epoch in epochs.items() if epoch != furthest
+    )
 
 
 def compare(chains: Sequence[Chain], acknowledged: Iterable[str]) -> Findings:

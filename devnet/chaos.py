@@ -2,7 +2,8 @@
 
 One fault at a time: drawn, applied, held for a while, healed; then the time is taken until blocks are certified again
 (by anybody, and by all). The seed says which faults come in which order and for how long each is held; what the
-machine does in between it doesn't say. Load runs in a process of its own (`load`), the check is `audit`.
+machine does in between it doesn't say. Load runs in a process of its own (`load`), and with it changes of the validator
+set (`changes`), so that epochs close meanwhile; the check is `audit`.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Summary:
     seed: int
     minutes: float
     nodes: int
+    is_fixed_set: bool = False
     faults: Counter[str] = field(default_factory=Counter)
     made: int = 0
     acknowledged: int = 0
@@ -116,6 +118,9 @@ class Summary:
     doubled: tuple[str, ...] = ()
     forks: tuple[str, ...] = ()
     halted: tuple[str, ...] = ()
+    astray: tuple[str, ...] = ()
+    changes: Counter[str] = field(default_factory=Counter)
+    epochs: int = 0
     height: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
     acknowledged_s: list[float] = field(default_factory=list)
@@ -127,9 +132,10 @@ class Summary:
 
     @property
     def passed(self) -> bool:
-        """Nothing lost, doubled, forked, halted or stuck, and something done."""
-        wrong = self.lost or self.doubled or self.forks or self.halted or self.stuck or self.refused
-        return not wrong and self.acknowledged > 0
+        """Nothing lost, doubled, forked, halted, astray or stuck, something done, and the set changed if it may."""
+        wrong = self.lost or self.doubled or self.forks or self.halted or self.astray or self.stuck or self.refused
+        is_changed = self.is_fixed_set or (bool(self.changes) and self.epochs > 0)
+        return not wrong and self.acknowledged > 0 and is_changed
 
     def to_json(self) -> dict[str, Any]:
         """Lists of findings shortened to their length and first items."""
@@ -145,8 +151,11 @@ class Summary:
             "doubled": len(self.doubled),
             "forks": len(self.forks),
             "halted": len(self.halted),
+            "astray": len(self.astray),
             "stuck": self.stuck,
-            "findings": [*self.lost[:5], *self.doubled[:5], *self.forks[:5], *self.halted[:5]],
+            "findings": [*self.lost[:5], *self.doubled[:5], *self.forks[:5], *self.halted[:5], *self.astray[:5]],
+            "changes": dict(sorted(self.changes.items())),
+            "epochs": self.epochs,
             "height": self.height,
             "acknowledged_after_s": _spread(self.acknowledged_s),
             "recovered_after_s": {kind: self._recovered(kind) for kind in sorted(self.faults)},
@@ -173,17 +182,21 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
     return {"median": round(statistics.median(values), 3), "most": round(max(values), 3)}
 
 
-def run(home: Path, minutes: float, seed: int, serve: Callable[[], Serve], say: Say) -> Summary:
-    """See the module. The devnet is made or completed first, and whole and running at the end."""
+def run(
+    home: Path, minutes: float, seed: int, serve: Callable[[], Serve], say: Say, *, is_fixed_set: bool = False
+) -> Summary:
+    """See the module; with `is_fixed_set` validators stay as they are. The devnet is made or completed first, and whole
+    and running at the end.
+    """
     started = cluster.up(home, Plan(accounts=None if state.read_manifest(home) else 8), serve, say)
     manifest = started.manifest
     names = [node.name for node in manifest.nodes]
     runner = serve()
     faults.heal(home, (), lambda: runner, say)
     source = random.Random(seed)  # noqa: S311 - a seed that replays
-    summary = Summary(seed, minutes, len(names))
+    summary = Summary(seed, minutes, len(names), is_fixed_set)
     begun = time.monotonic()
-    loader = _fork_load(manifest, seed, home / ACKNOWLEDGED)
+    loader = _fork_load(manifest, seed, home / ACKNOWLEDGED, with_changes=not is_fixed_set)
     try:
         _await(lambda: _somebody_certifies(manifest), PATIENCE_S)
         while time.monotonic() < begun + minutes * 60:
@@ -214,13 +227,13 @@ def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f} s"
 
 
-def _fork_load(manifest: Manifest, seed: int, path: Path) -> ProcessIdentity:
+def _fork_load(manifest: Manifest, seed: int, path: Path, *, with_changes: bool) -> ProcessIdentity:
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             os.setsid()
-            load.serve(manifest, seed, path)
+            load.serve(manifest, seed, path, with_changes=with_changes)
             code = 0
         finally:
             os._exit(code)
@@ -231,6 +244,22 @@ def _heights(nodes: Sequence[DevnetNode]) -> list[int]:
     """Certified height of each node; -1 for one that doesn't say."""
     answers = [health.ask(node.api, "/v1/chain/head", timeout_s=1.0) for node in nodes]
     return [answer[1].get("height", -1) if answer is not None and answer[0] == 200 else -1 for answer in answers]
+
+
+def _epochs(nodes: Sequence[DevnetNode]) -> dict[str, int | None]:
+    """The epoch in which each node is; None for one that doesn't say."""
+    answers = {node.name: health.ask(node.api, "/v1/node") for node in nodes}
+    return {
+        name: answer[1].get("epoch") if answer is not None and answer[0] == 200 else None
+        for name, answer in answers.items()
+    }
+
+
+def _is_settled(manifest: Manifest) -> bool:
+    """Whether all are in one epoch, and nothing waits for its end."""
+    answers = [health.ask(node.api, "/v1/chain/staking") for node in manifest.nodes]
+    is_quiet = all(answer is not None and answer[1].get("pending") is False for answer in answers)
+    return is_quiet and not audit.astray(_epochs(manifest.nodes))
 
 
 def _somebody_certifies(manifest: Manifest) -> bool:
@@ -271,11 +300,14 @@ def _check(home: Path, manifest: Manifest, summary: Summary, say: Say) -> None:
     summary.made, summary.acknowledged = made, len(certified)
     summary.refused = len(said) - len(certified)
     summary.acknowledged_s = [float(str(line["seconds"])) for line in said]
+    summary.changes = Counter(str(line["change"]) for line in certified if "change" in line)
     highest = max((int(str(line["height"])) for line in certified), default=0)
     if not _await(lambda: min(_heights(manifest.nodes)) >= highest, LEVEL_S):
         raise NotReady(
             f"the nodes aren't level {LEVEL_S:.0f} s behind the end: {_heights(manifest.nodes)} of {highest}"
         )
+    _await(lambda: _is_settled(manifest), LEVEL_S)
+    summary.astray = audit.astray(_epochs(manifest.nodes))
     summary.height = min(_heights(manifest.nodes))
     say(
         f"checking {len(certified)} acknowledged transactions in {summary.height} blocks on {len(manifest.nodes)} nodes"
@@ -284,3 +316,4 @@ def _check(home: Path, manifest: Manifest, summary: Summary, say: Say) -> None:
     found = audit.compare(chains, [str(line["acknowledged"]) for line in certified])
     summary.lost, summary.doubled = found.lost, found.doubled
     summary.forks, summary.halted = found.forks, found.halted
+    summary.epochs = chains[0].epochs

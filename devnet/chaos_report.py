@@ -12,7 +12,9 @@ from devnet.chaos import Summary
 TITLE = """# Chaos
 
 Random faults between real processes under load, and what came of it: one section a run, as it was seen. Made by `make
-chaos`; a seed replays the faults (`make chaos SEED=n MINUTES=30`), not what the machine does in between.
+chaos`; a seed replays the faults (`make chaos SEED=n MINUTES=30`), not what the machine does in between. Meanwhile
+validators bond, unbond, change their keys, leave and come back, so that epochs end under faults; `mpisa devnet chaos
+--fixed-set` leaves that out.
 
 "Certified again" is the time from the command that healed until some node had a new certified block; "on all nodes",
 until every node had one. Starting killed processes is part of it.
@@ -28,7 +30,8 @@ def text(summary: Summary) -> str:
         f"{sum(body['faults'].values())} faults, {body['height']} blocks",
         f"{body['made']} transactions made, {body['acknowledged']} acknowledged, {body['refused']} refused, "
         f"{body['lost']} lost, {body['doubled']} doubled, {body['forks']} forks, {body['halted']} halted, "
-        f"{body['stuck']} heals after which a node stayed behind",
+        f"{body['astray']} in another epoch, {body['stuck']} heals after which a node stayed behind",
+        _changed(body),
         f"acknowledged after (s): {_spread(body['acknowledged_after_s'])}",
         "",
         "| fault | heals | certified again, median / most (s) | within the goal of "
@@ -42,6 +45,11 @@ def text(summary: Summary) -> str:
         )
     lines += ["", *(f"- {finding}" for finding in body["findings"])] if body["findings"] else []
     return "\n".join(lines)
+
+
+def _changed(body: dict[str, Any]) -> str:
+    changes = ", ".join(f"{count} {kind}" for kind, count in body["changes"].items())
+    return f"validators changed: {changes}; {body['epochs']} epochs ended" if changes else "the validator set was fixed"
 
 
 def _spread(values: dict[str, Any] | None) -> str:

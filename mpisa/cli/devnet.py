@@ -342,19 +342,22 @@ def heal(nodes: tuple[str, ...]) -> None:
 @click.option(
     "--write", "report", type=click.Path(path_type=Path, dir_okay=False), help="Add the summary to this page."
 )
-def chaos(minutes: float, seed: int | None, report: Path | None) -> None:
+@click.option("--fixed-set", is_flag=True, help="Leave the validators as they are: no epoch ends.")
+def chaos(minutes: float, seed: int | None, report: Path | None, fixed_set: bool) -> None:
     """Random faults under load, one after the other, and a checker behind them.
 
-    Every transaction that some node called certified must be applied on every node exactly once, all nodes must hold
-    the same blocks and states, and none may halt or stay behind. Exit code 5 when one of these fails. The devnet is
+    Validators come, go, and change power and keys meanwhile. Every transaction that some node called certified must be
+    applied on every node exactly once, all nodes must hold the same blocks and states and be in one epoch, and none may
+    halt or stay behind. Exit code 5 when one of these fails. The devnet is
     made where there is none, and runs on afterwards.
     """
     from devnet import chaos as runs
     from devnet.chaos_report import append, text
 
     number = secrets.randbelow(2**32) if seed is None else seed
-    note(f"seed {number}: mpisa devnet chaos --minutes {minutes:g} --seed {number}")
-    summary = runs.run(current().home_or_default(), minutes, number, _serve, note)
+    option = " --fixed-set" if fixed_set else ""
+    note(f"seed {number}: mpisa devnet chaos --minutes {minutes:g} --seed {number}{option}")
+    summary = runs.run(current().home_or_default(), minutes, number, _serve, note, is_fixed_set=fixed_set)
     if report is not None:
         append(report, summary)
     emit(summary.to_json(), lambda: text(summary))

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from devnet.audit import Chain, compare
+from devnet.audit import Chain, astray, compare
 from devnet.chaos import KINDS, Recovery, Summary, draw
 from devnet.chaos_report import append, text
 
@@ -44,11 +44,20 @@ def test_each_thing_that_can_be_wrong_is_found_and_named() -> None:
     assert compare([good, chain("node2", ("a",))], []).forks[0].endswith("node2 None")
 
 
+def test_a_node_in_another_epoch_than_the_furthest_is_named() -> None:
+    assert astray({"node1": 3, "node2": 3}) == ()
+    assert astray({"node1": 3, "node2": 2, "node3": None}) == (
+        "node2: in epoch 2, another node in 3",
+        "node3: in epoch None, another node in 3",
+    )
+
+
 def test_a_summary_passes_only_when_nothing_was_found(tmp_path: Path) -> None:
     def summary(**found: object) -> Summary:
         made = Summary(
-            7, 0.5, 4, Counter({"kill": 2}), made=3, acknowledged=3, height=9, acknowledged_s=[0.1, 0.2, 0.6]
+            7, 0.5, 4, faults=Counter({"kill": 2}), made=3, acknowledged=3, height=9, acknowledged_s=[0.1, 0.2, 0.6]
         )
+        made.changes, made.epochs = Counter({"bond": 2, "leave": 1}), 2
         made.recoveries = [Recovery("kill", 0.5, 1.5), Recovery("kill", 2.5, 3.5)]
         for name, value in found.items():
             setattr(made, name, value)
@@ -60,11 +69,15 @@ def test_a_summary_passes_only_when_nothing_was_found(tmp_path: Path) -> None:
         {"doubled": ("x",)},
         {"forks": ("x",)},
         {"halted": ("x",)},
+        {"astray": ("x",)},
+        {"changes": Counter()},
+        {"epochs": 0},
         {"refused": 1},
         {"acknowledged": 0},
     ):
         assert not summary(**found).passed, found
     assert not summary(recoveries=[Recovery("kill", 0.5, None)]).passed
+    assert summary(is_fixed_set=True, changes=Counter(), epochs=0).passed
     assert summary().to_json()["recovered_after_s"] == {
         "kill": {
             "heals": 2,
@@ -74,6 +87,8 @@ def test_a_summary_passes_only_when_nothing_was_found(tmp_path: Path) -> None:
         }
     }
     assert text(summary()).splitlines()[-1] == "| kill | 2 | 1.50 / 2.50 | 1 | 2.50 / 3.50 |"
+    assert "validators changed: 2 bond, 1 leave; 2 epochs ended" in text(summary()).splitlines()
+    assert "the validator set was fixed" in text(summary(changes=Counter())).splitlines()
     page = tmp_path / "chaos.md"
     append(page, summary())
     append(page, summary(lost=("node1: ab",)))

@@ -1,4 +1,4 @@
-"""A short chaos run: nothing acknowledged is lost or doubled, whatever happens to processes and links."""
+"""A short chaos run: nothing acknowledged is lost or doubled, whatever happens to processes, links and validators."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def test_forty_seconds_of_faults_lose_nothing(tmp_path: Path) -> None:
         found = outcome.json
         assert found["passed"] is True
         assert (found["seed"], found["nodes"]) == (SEED, 4)
-        assert [found[name] for name in ("refused", "lost", "doubled", "forks", "halted", "stuck")] == [0] * 6
+        assert [found[name] for name in ("refused", "lost", "doubled", "forks", "halted", "astray", "stuck")] == [0] * 7
         assert found["made"] == found["acknowledged"] > 0
         assert sum(found["faults"].values()) >= 3
+        assert sum(found["changes"].values()) >= 1
+        assert found["epochs"] >= 1
         assert f"seed {SEED}" in page.read_text()
         assert all(node["state"] == "ready" for node in net.status())
     finally:
