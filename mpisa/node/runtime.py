@@ -29,6 +29,7 @@ from mpisa.node.epochs import Epochs
 from mpisa.node.evidence import EvidenceKeeper
 from mpisa.node.execution import Execution
 from mpisa.node.forwarding import Forwarding
+from mpisa.node.freshness import Freshness
 from mpisa.node.halting import Halts
 from mpisa.node.helm import Helm
 from mpisa.node.home import Home
@@ -119,6 +120,7 @@ class Runtime:
     blobs: BlobStore
     chain: Chain
     stages: Stages
+    freshness: Freshness
 
 
 def read_setup(path: Path, passphrase: bytes | None = None) -> Setup:
@@ -254,7 +256,10 @@ async def assemble(
     cosigning = Cosigning(network, store, [key for key in (setup.ring.keys.post_quantum,) if key is not None])
     providing = Providing(network, store, vertices, setup.config.history, parameters, _threads(stack, 1, "reader"))
 
+    freshness = Freshness(lambda height: store.header(height).time_ms, clock.now_ms)
+
     def on_certified(height: int) -> None:
+        freshness.certified(height)
         providing.certified(height)
         if store.header(height).closes_epoch:
             cosigning.look()
@@ -334,6 +339,7 @@ async def assemble(
         blobs,
         chain,
         stages,
+        freshness,
     )
 
 

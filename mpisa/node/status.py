@@ -214,6 +214,8 @@ def metrics_of(runtime: Runtime, home: Home, now_ms: int) -> dict[str, float]:
         "certified_height": float(runtime.store.certified_height),
         "certification_lag_blocks": float(runtime.submissions.lag()),
         "certification_lag_ms": float(_certification_lag_ms(runtime, now_ms)),
+        "certified_age_ms": float(runtime.freshness.age_ms),
+        "behind_blocks": float(max(0, runtime.behind.sources.highest() - runtime.store.certified_height)),
         "intake_stopped": float(runtime.submissions.halted() is not None),
         "dag_vertices": float(engine.vertices),
         "dag_pending": float(engine.pending),
