@@ -337,6 +337,10 @@ class MemoryLinks:
                 await other._gate.hold_answer(self._own)
         except TimeoutError as error:
             raise TimedOut(f"{peer} didn't answer within {timeout} s") from error
+        except Exception as error:
+            if self._hub.reach(self._own, peer).authorities is not other:
+                raise Unreachable(f"{peer} stopped before it answered") from error
+            raise
         other._stats.requests_served += 1
         return answer
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpisa.config import parse_trust
-from mpisa.network.ports import PeerId
 from mpisa.node.applying import Applying
+from mpisa.node.epoch_walk import EpochWalk
 from mpisa.node.joining import Joining
 from mpisa.node.keeping_up import KeepingUp
 from mpisa.node.own_past import OwnPast
@@ -20,7 +20,6 @@ from mpisa.node.syncing import Syncing, find_stand
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from consensus.dag.committee import Committee
     from consensus.identity import Seats
     from consensus.parameters import Parameters
     from mpisa.config import HistoryConfig
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.clock import Clock
     from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.epoch_record import EpochRecord
     from mpisa.node.epochs import Epochs
     from mpisa.node.execution import Execution
     from mpisa.node.helm import Helm
@@ -91,7 +91,8 @@ def assemble_behind(
     sources = Sources(shells.network, checker)
     ranging = Ranging(sources, parameters, trust=trust)
     applying = Applying(ledger, vertices, stores.execution, writer, shells.heard, home.path)
-    joining = Joining(sources, ranging, applying, ledger, genesis, home.snapshot, writer, trust)
+    walk = EpochWalk(sources, genesis.chain_hash)
+    joining = Joining(sources, walk, ranging, applying, ledger, genesis, home.snapshot, writer, trust)
     own_past = OwnPast(home, epochs, vertices, identity, shells.clock)
 
     async def join() -> bool:
@@ -101,9 +102,8 @@ def assemble_behind(
             providing.begin()
         return is_joined
 
-    def authorities() -> tuple[Committee, dict[PeerId, int]]:
-        record = epochs.record(epochs.next_block)
-        return record.committee, {PeerId(item.peer_id): index for index, item in enumerate(record.validators)}
+    def known() -> EpochRecord:
+        return epochs.record(epochs.next_block)
 
     syncing = Syncing(
         sources,
@@ -112,7 +112,8 @@ def assemble_behind(
         ledger,
         lambda: find_stand(ledger, vertices, parameters, epochs.start_of(epochs.next_block)),
         shells.durably,
-        authorities,
+        known,
+        walk,
         None if history.archive else join,
         own_past.look_through,
     )

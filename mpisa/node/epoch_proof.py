@@ -20,7 +20,6 @@ from mpisa.primitives.header import (
     MAX_VALIDATORS,
     Certificate,
     Header,
-    ValidatorSet,
     decode_header,
     encode_header,
     verify_certificate,
@@ -114,19 +113,31 @@ def prove_entries(
     return tuple(entries)
 
 
-def verify_epoch_proof(proof: EpochProof, validators: ValidatorSet) -> EpochRecord:
-    """The record of the epoch behind the closing header, which `validators` have to have certified.
+def verify_epoch_proof(proof: EpochProof, known: EpochRecord, chain_hash: bytes) -> EpochRecord:
+    """The record of the epoch behind `known`, whose validators have to have certified its closing header.
 
-    Raises Rejection: BAD_HEADER for a header that closes no epoch, BAD_CERTIFICATE, NO_QUORUM, BAD_PROOF.
+    Raises Rejection: WRONG_CHAIN (the same validators may run another chain), WRONG_EPOCH for another epoch's closing
+    header (the same set may come back), BAD_HEADER for a header that closes none, BAD_CERTIFICATE, NO_QUORUM,
+    BAD_PROOF, and what decoding a proof raises.
     """
     header = proof.header
+    if header.chain_hash != chain_hash:
+        raise Rejection(
+            RejectionReason.WRONG_CHAIN,
+            f"epoch proof: expected a header of chain {chain_hash.hex()}, got {header.chain_hash.hex()}",
+        )
+    if header.epoch != known.epoch or header.height <= known.base:
+        raise Rejection(
+            RejectionReason.WRONG_EPOCH,
+            f"epoch proof: expected a header of epoch {known.epoch} above height {known.base}, "
+            f"got epoch {header.epoch}, height {header.height}",
+        )
     if not header.closes_epoch:
         raise Rejection(RejectionReason.BAD_HEADER, f"header {header.height}: expected one that closes an epoch")
-    verify_certificate(header, proof.certificate, validators)
+    verify_certificate(header, proof.certificate, known.validator_set)
     for entry in proof.entries:
         verify_membership(header.state_root, entry.key, entry.value, MapProof.decode(entry.proof))
-    records = read_records(proof)
-    record = EpochRecord(Epoch(header.epoch + 1), Height(header.height), b"", records)
+    record = EpochRecord(Epoch(header.epoch + 1), Height(header.height), b"", read_records(proof))
     named, proven = header.next_validators_hash, record.validator_set.hash
     if proven != named:
         raise Rejection(RejectionReason.BAD_PROOF, f"validators: expected the set {named.hex()}, got {proven.hex()}")

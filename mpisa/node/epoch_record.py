@@ -43,6 +43,11 @@ class EpochRecord:
         """The authorities as consensus knows them."""
         return committee_of(self.validators)
 
+    @cached_property
+    def peers(self) -> dict[str, AuthorityIndex]:
+        """The place of each validator's node, by peer id."""
+        return {item.peer_id: AuthorityIndex(index) for index, item in enumerate(self.validators)}
+
     def encode(self) -> bytes:
         """As it is stored."""
         validators = tuple(item.to_value() for item in self.validators)

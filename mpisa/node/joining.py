@@ -19,16 +19,14 @@ import structlog
 
 from consensus.order.ranges import Position, require_window, start_of_tail
 from mpisa.node.chain_records import closing_changes, derived_prefix, genesis_changes, snapshot_changes
-from mpisa.node.epoch_proof import EpochProof, verify_epoch_proof, write_entries
+from mpisa.node.epoch_proof import EpochProof, write_entries
 from mpisa.node.ranging import Ranging, Stand
 from mpisa.node.snapshots import (
-    EPOCHS,
     HEADER,
     SNAPSHOTS,
     STATE,
     Offer,
     decode_chunk,
-    decode_epochs,
     decode_offers,
     encode_state_request,
 )
@@ -51,6 +49,7 @@ if TYPE_CHECKING:
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.database import Change
     from mpisa.node.epoch_record import EpochRecord
+    from mpisa.node.epoch_walk import EpochWalk
     from mpisa.primitives.genesis import Genesis
 
 PATH_SPACE = 1 << 256
@@ -104,6 +103,7 @@ class Joining:
     def __init__(
         self,
         sources: Sources,
+        walk: EpochWalk,
         ranging: Ranging,
         applying: Applying,
         store: ChainStore,
@@ -114,6 +114,7 @@ class Joining:
     ) -> None:
         """`place` is the directory in which the new ledger is made."""
         self._sources = sources
+        self._walk = walk
         self._ranging = ranging
         self._applying = applying
         self._store = store
@@ -162,46 +163,15 @@ class Joining:
         """From the epochs known here to the latest that any peer can prove."""
         chart = self._known()
         for peer in self._sources.usable():
-            while True:
-                proofs = await self._ask_epochs(peer, chart.latest.epoch)
-                if not await self._take_proofs(peer, chart, proofs):
-                    break
+            async for record, proof in self._walk.steps(chart.latest, [peer]):
+                chart.records[record.epoch] = record
+                chart.proofs[record.epoch] = proof
         return chart
 
     def _known(self) -> Chart:
         head = self._store.header(self._store.height)
         last = head.epoch + 1 if head.closes_epoch else head.epoch
         return Chart({epoch: self._store.epoch(epoch) for epoch in range(last + 1)})
-
-    async def _ask_epochs(self, peer: PeerId, epoch: int) -> tuple[EpochProof, ...]:
-        try:
-            raw = await self._sources.ask(peer, EPOCHS, codec.encode(epoch))
-        except MpisaError as error:
-            log.info("no epochs", peer=peer, error=str(error))
-            return ()
-        try:
-            return await self._sources.check(partial(decode_epochs, raw))
-        except Rejection as rejection:
-            self._sources.drop(peer, "epochs", rejection)
-            return ()
-
-    async def _take_proofs(self, peer: PeerId, chart: Chart, proofs: tuple[EpochProof, ...]) -> bool:
-        """Whether they led further."""
-        for proof in proofs:
-            try:
-                record = await self._sources.check(partial(verify_epoch_proof, proof, chart.latest.validator_set))
-                if record.epoch != chart.latest.epoch + 1 or record.base <= chart.latest.base:
-                    raise Rejection(
-                        RejectionReason.WRONG_EPOCH,
-                        f"epoch proof: expected epoch {chart.latest.epoch + 1} above height {chart.latest.base}, "
-                        f"got {record.epoch} at {record.base}",
-                    )
-            except Rejection as rejection:
-                self._sources.drop(peer, "epochs", rejection)
-                return False
-            chart.records[record.epoch] = record
-            chart.proofs[record.epoch] = proof
-        return bool(proofs)
 
     async def _is_trusted(self, chart: Chart) -> bool:
         """Whether the header known by other means belongs to the chain that the epochs lead along."""

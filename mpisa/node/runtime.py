@@ -267,9 +267,8 @@ async def assemble(
     reactions = Reactions(store, submissions, events, certificates, providing.executed, on_certified, forwarding, halts)
     standing = Standing(
         network,
-        helm.committee,
-        helm.own,
-        [PeerId(item.peer_id) for item in epochs.record(helm.epoch).validators],
+        lambda: epochs.record(epochs.next_block),
+        setup.ring,
         lambda: store.certified_height,
         certificates.held_by_others,
     )

@@ -78,9 +78,13 @@ class Sources:
                 found.append(peer)
         return found
 
+    def claimed(self) -> dict[PeerId, int]:
+        """The highest height that each usable peer claims."""
+        return {peer: self.claims[peer].certified for peer in self.usable() if peer in self.claims}
+
     def highest(self) -> int:
         """The highest height that a usable peer claims."""
-        return max((self.claims[peer].certified for peer in self.usable() if peer in self.claims), default=0)
+        return max(self.claimed().values(), default=0)
 
     async def ask(self, peer: PeerId, kind: str, body: bytes, *, timeout: float = REQUEST_TIMEOUT_S) -> bytes:
         """Raises what the network raises."""

@@ -8,7 +8,7 @@ that a liar below the threshold can't keep a node from becoming ready.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +18,9 @@ from mpisa.primitives.errors import MpisaError
 
 if TYPE_CHECKING:
     from consensus.dag.committee import Committee
+    from consensus.identity import Seats
     from mpisa.network.ports import Network, PeerId
+    from mpisa.node.epoch_record import EpochRecord
 
 STANDING = "standing"
 MAX_HEIGHT = (1 << 53) - 1
@@ -45,19 +47,18 @@ class Standing:
     def __init__(
         self,
         network: Network,
-        committee: Committee,
-        own: int | None,
-        authorities: Sequence[PeerId],
+        present: Callable[[], EpochRecord],
+        identity: Seats,
         certified_height: Callable[[], int],
         on_target: Callable[[int], None],
     ) -> None:
+        """`present` is the epoch of the next block: a node that was away may find nobody of the one it left."""
         self._network = network
-        self._committee = committee
-        self._own = own
-        self._authorities = authorities
+        self._present = present
+        self._identity = identity
         self._certified_height = certified_height
         self._on_target = on_target
-        self._claims: dict[int, int] = {}
+        self._claims: dict[str, int] = {}
         self.target: int | None = None
         """The certified height to reach; None until authorities with a quorum of stake, with ourselves, were heard."""
 
@@ -71,23 +72,29 @@ class Standing:
     async def run(self) -> None:
         """Returns once the target is known."""
         while self.target is None:
-            waiting = [who for who in range(len(self._authorities)) if who != self._own and who not in self._claims]
-            await asyncio.gather(*(self._ask(who) for who in waiting))
-            if self._committee.is_quorum(self._committee.stake_of(self._heard())):
-                self.target = height_to_reach(self._committee, self._claims)
+            record = self._present()
+            seat = self._identity.seat_in(record.committee)
+            await asyncio.gather(*(self._ask(peer) for peer in self._missing(record)))
+            heard = [index for peer, index in record.peers.items() if peer in self._claims]
+            if seat is not None:
+                heard.append(seat.index)
+            if record.committee.is_quorum(record.committee.stake_of(heard)):
+                self.target = height_to_reach(
+                    record.committee,
+                    {record.peers[peer]: height for peer, height in self._claims.items() if peer in record.peers},
+                )
                 self._on_target(self.target)
             else:
                 await asyncio.sleep(RETRY_S)
 
-    def _heard(self) -> list[int]:
-        return [*self._claims] if self._own is None else [*self._claims, self._own]
+    def _missing(self, record: EpochRecord) -> list[PeerId]:
+        """Connected authorities that weren't heard yet."""
+        connected = {info.peer_id for info in self._network.peers()}
+        return [peer for peer in connected if peer in record.peers and peer not in self._claims]
 
-    async def _ask(self, who: int) -> None:
-        peer = self._authorities[who]
-        if peer not in {info.peer_id for info in self._network.peers()}:
-            return
+    async def _ask(self, peer: PeerId) -> None:
         try:
             answer = await self._network.authorities.request(peer, STANDING, b"", timeout=REQUEST_TIMEOUT_S)
-            self._claims[who] = codec.expect_int(codec.decode(answer, max_bytes=9), "height", 0, MAX_HEIGHT)
+            self._claims[peer] = codec.expect_int(codec.decode(answer, max_bytes=9), "height", 0, MAX_HEIGHT)
         except MpisaError as error:
             log.info("no standing", peer=peer, error=str(error))

@@ -5,13 +5,14 @@ engine rests, until the gap is small enough for the engine, which then orders li
 lead; a full node that is no authority does nothing else, and waits at its peers for the next block.
 
 How far the others are is what a validity threshold of stake claims, so that a liar can neither keep an authority from
-its work nor hide that it is behind. The next blocks are fetched and checked while these are executed.
+its work nor hide that it is behind: of the stake of the latest set that can be proven, for nobody of the set that this
+node knows may be left. The next blocks are fetched and checked while these are executed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ from mpisa.node.standing import height_to_reach
 from mpisa.primitives.errors import StoreDamaged
 
 if TYPE_CHECKING:
-    from consensus.dag.committee import Committee
     from consensus.dag.vertex import VertexRef
     from consensus.order.epoch import EpochStart
     from consensus.order.ranges import CertifiedBlock
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from mpisa.node.applying import Applying
     from mpisa.node.chain_store import ChainStore
     from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.epoch_record import EpochRecord
+    from mpisa.node.epoch_walk import EpochWalk
     from mpisa.node.sources import Sources
 
 FAR_BLOCKS = 128
@@ -50,12 +52,25 @@ BATCHES_AHEAD = 2
 WAIT_MS = 1_000
 """How long a full node waits at one peer for the next block."""
 
+SURVEY_S = 3.0
+"""How long a peer may take to prove later epochs to a node that looks how far the others are."""
+
 PAUSE_S = 0.25
 """Before everybody is asked again when nobody delivers."""
 
 Durably = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How far others are ahead, in chain blocks. Deserted: the epoch is proven to be over, and those of its authorities
+    who answer don't know of it.
+    """
+
+    gap: int
+    is_deserted: bool
 
 
 class Phase(StrEnum):
@@ -115,12 +130,14 @@ class Syncing:
         store: ChainStore,
         find: Callable[[], Stand],
         durably: Durably,
-        authorities: Callable[[], tuple[Committee, Mapping[PeerId, int]]],
+        known: Callable[[], EpochRecord],
+        walk: EpochWalk,
         join: Callable[[], Awaitable[bool]] | None = None,
         look_through: Callable[[Sequence[CertifiedBlock]], None] = lambda _blocks: None,
     ) -> None:
-        """`find` reads the stand from the stores; `authorities` names the present committee and its peers; `join`
-        replaces the ledger by a snapshot (an archive has none), `look_through` sees blocks before they are kept.
+        """`find` reads the stand from the stores; `known` is the epoch of the next block here, and `walk` leads on from
+        it; `join` replaces the ledger by a snapshot (an archive has none), `look_through` sees blocks before they are
+        kept.
         """
         self._sources = sources
         self._ranging = ranging
@@ -128,11 +145,13 @@ class Syncing:
         self._store = store
         self._find = find
         self._durably = durably
-        self._authorities = authorities
+        self._known = known
+        self._walk = walk
         self._join = join
         self._look_through = look_through
         self._stand: Stand | None = None
         self._missed = -1
+        self._latest: EpochRecord | None = None
         self.progress = Progress()
 
     @property
@@ -148,15 +167,41 @@ class Syncing:
 
     async def gap(self) -> int:
         """How many chain blocks a validity threshold of authorities is ahead of us, by what they say now."""
-        await self._ranging.poll()
-        committee, known = self._authorities()
-        claims = {known[peer]: bounds.certified for peer, bounds in self._sources.claims.items() if peer in known}
-        return max(0, height_to_reach(committee, claims) - self._store.height)
+        return (await self._survey()).gap
 
     async def is_far(self) -> bool:
-        """Whether the engine can't be left to it: many blocks are missing, or peers forgot what comes next."""
-        gap = await self.gap()
-        return gap > FAR_BLOCKS or (gap > LEVEL_BLOCKS and self._is_out_of_reach(self._store.height + 1))
+        """Whether the engine can't be left to it: many blocks are missing, peers forgot what comes next, or nobody is
+        left of those whom the engine would ask.
+        """
+        survey = await self._survey()
+        return (
+            survey.gap > FAR_BLOCKS
+            or survey.is_deserted
+            or (survey.gap > LEVEL_BLOCKS and self._is_out_of_reach(self._store.height + 1))
+        )
+
+    async def _survey(self) -> Survey:
+        await self._ranging.poll()
+        known = self._known()
+        reached = self._reached_by(known)
+        known_height = max(reached, self._store.height)
+        ahead = [peer for peer, height in self._sources.claimed().items() if height > known_height]
+        latest = known if self._latest is None or self._latest.epoch <= known.epoch else self._latest
+        if ahead:
+            async for record, _ in self._walk.steps(latest, ahead, SURVEY_S):
+                latest = record
+        self._latest = latest
+        is_deserted = latest.epoch > known.epoch and reached < latest.base
+        if latest.epoch > known.epoch:
+            reached = max(reached, latest.base, self._reached_by(latest))
+        return Survey(max(0, reached - self._store.height), is_deserted)
+
+    def _reached_by(self, record: EpochRecord) -> int:
+        """The height that a validity threshold of an epoch's validators claims."""
+        claimed = self._sources.claimed()
+        return height_to_reach(
+            record.committee, {record.peers[peer]: height for peer, height in claimed.items() if peer in record.peers}
+        )
 
     async def gather(self, is_enough: Callable[[], bool]) -> None:
         """Takes in whatever certified blocks any peer has, until it is enough. Raises Diverged."""
@@ -177,9 +222,9 @@ class Syncing:
         self.progress.phase = Phase.RANGES
         self.progress.syncs += 1
         try:
-            while (gap := await self.gap()) > LEVEL_BLOCKS:
+            while (survey := await self._survey()).gap > LEVEL_BLOCKS or survey.is_deserted:
                 stand = await self._standing()
-                self.progress.target = stand.height + gap
+                self.progress.target = stand.height + survey.gap
                 log.info("far behind", height=stand.height, target=self.progress.target)
                 if not await self._advance(stand, self.progress.target):
                     await asyncio.sleep(PAUSE_S)

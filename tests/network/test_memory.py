@@ -37,6 +37,27 @@ async def test_peers_see_each_other_come_and_go(nodes):
         await one.connect(three.address)
 
 
+async def test_a_node_that_stops_breaks_the_questions_it_has_not_answered(nodes):
+    """Its handler fails for want of what was closed meanwhile; that isn't the asker's failure."""
+    hub, (one, two, _) = nodes
+    asked, stopped = asyncio.Event(), asyncio.Event()
+
+    async def fails_once_stopped(peer, body):
+        asked.set()
+        await stopped.wait()
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    two.authorities.set_request_handler("late", fails_once_stopped)
+    answer = asyncio.create_task(one.authorities.request(two.peer_id, "late", b""))
+    await asked.wait()
+    await two.stop()
+    async with MemoryNetwork(hub, config(2), DictBlocks()) as again:
+        assert again.peer_id == two.peer_id
+        stopped.set()
+        with pytest.raises(Unreachable, match="stopped before it answered"):
+            await answer
+
+
 async def test_another_chain_is_refused(nodes):
     hub, (one, *_) = nodes
     async with MemoryNetwork(hub, config(9, chain_hash=b"x" * 32), DictBlocks()) as foreign:

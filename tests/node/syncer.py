@@ -11,11 +11,12 @@ from pathlib import Path
 from consensus.identity import FOLLOWER
 from consensus.parameters import Parameters
 from mpisa.network.memory import MemoryNetwork
-from mpisa.network.ports import NetworkConfig, PeerId
+from mpisa.network.ports import NetworkConfig
 from mpisa.node.applying import Applying
 from mpisa.node.blobs import LocalBlocks
 from mpisa.node.chain_store import ChainStore
 from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.epoch_walk import EpochWalk
 from mpisa.node.epochs import Epochs
 from mpisa.node.execution import Execution, Outcome, signs_nothing
 from mpisa.node.ranging import Ranging, Stand
@@ -75,12 +76,10 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
     vertices = ConsensusStore(home / "consensus")
     blocks = DiskBlockStore.open(home / "blocks")
     epochs = Epochs(store, vertices, parameters, FOLLOWER, None)
-    committee = epochs.record(0).committee
     network = MemoryNetwork(
         cluster.hub, NetworkConfig(key_of(name).seed, genesis.chain_hash, "test"), LocalBlocks(blocks, lambda _: None)
     )
     heard = Heard()
-    peers = {PeerId(item.peer_id): index for index, item in enumerate(genesis.validators)}
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as checker:
         execution = Execution(store, signs_nothing, writer, TransactionCache(), parameters)
         sources = Sources(network, checker)
@@ -97,7 +96,8 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
             store,
             find,
             at_once,
-            lambda: (committee, peers),
+            lambda: epochs.record(epochs.next_block),
+            EpochWalk(sources, genesis.chain_hash),
         )
         try:
             async with network:

@@ -68,6 +68,20 @@ class Town:
     def leave(self, number: int) -> bytes:
         return self.sign(number, self.nonce(number), LeaveValidator())
 
+    async def hand_over(self, leaving: range, joining: range) -> int:
+        """All of these in one block, which therefore closes its epoch; its height."""
+        raws = [self.join(number) for number in joining] + [self.leave(number) for number in leaving]
+        through = self.cluster.nodes[min(self.cluster.nodes)]
+        found = await through.submit_many(raws, "certified", 60.0)
+        heights = {item.height for item in found if isinstance(item, TransactionStatus)}
+        assert [item.status for item in found if isinstance(item, TransactionStatus)] == (
+            [TransactionState.CERTIFIED] * len(raws)
+        )
+        (height,) = heights
+        assert height is not None
+        assert through.chain.block(height).header.closes_epoch
+        return height
+
     def rotate(self, number: int) -> bytes:
         """To the next keys of the node's home."""
         keys, operator, nonce = self.keys(number), self.operator(number), self.nonce(number)

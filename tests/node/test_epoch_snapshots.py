@@ -1,0 +1,196 @@
+"""Joining by a snapshot of a later epoch with nothing but genesis: the validators are proven along closing headers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mpisa.config import HistoryConfig
+from mpisa.network.ports import PeerId
+from mpisa.node import snapshots
+from mpisa.node.epoch_proof import EpochProof
+from mpisa.node.node import Node
+from mpisa.node.snapshots import (
+    EPOCHS,
+    SNAPSHOTS,
+    STATE,
+    decode_chunk,
+    decode_epochs,
+    decode_offers,
+    encode_chunk,
+    encode_offers,
+)
+from mpisa.primitives import codec, merkle
+from mpisa.primitives.state_keys import account_key
+from tests.node.cluster import add_follower, key_of, until
+from tests.node.validators import Town, town
+
+CLIENT = key_of("account 0")
+OLD, NEW = range(4), range(4, 8)
+READER = 9
+LITTLE = HistoryConfig(blocks=10, snapshot_blocks=16)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a small state comes in several."""
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 300)
+
+
+async def grow(made: Town, count: int) -> int:
+    """So many blocks more, through a node that stays; the height of the last."""
+    through, height = 5, 0
+    for _ in range(count):
+        nonce = made.cluster.nodes[through].pending_nonce(CLIENT.public_key.address)
+        status = await made.submit(made.cluster.transfer(CLIENT, nonce), through=through)
+        height = status.height or 0
+    await made.cluster.level(height)
+    return height
+
+
+async def old_chain(made: Town) -> int:
+    """Two epochs on, both without anybody of the genesis set, and no node keeps their closing blocks; its height."""
+    for node in made.cluster.nodes.values():
+        node._running.providing.snapshots._history = LITTLE
+        node._running.behind.pruning._history = LITTLE
+    await grow(made, 3)
+    await made.hand_over(OLD, NEW)
+    await grow(made, 4)
+    closing = (await made.submit(made.leave(7), through=4)).height
+    assert closing is not None
+    height = await grow(made, 80)
+    for node in made.cluster.nodes.values():
+        await until(lambda node=node: len(node._running.store.pinned_heights) == 2, "snapshots")  # type: ignore[misc]
+        await node._running.behind.pruning.prune()
+        assert node.status().kept_from > closing
+    return height
+
+
+async def join(made: Town) -> Node:
+    """The new node, joined."""
+    add_follower(made.cluster, READER)
+    await made.cluster.start(READER)
+    await made.cluster.ready(READER)
+    node = made.cluster.nodes[READER]
+    assert node._running.behind.joining.done == 1.0
+    return node
+
+
+async def assert_whole(made: Town, node: Node) -> None:
+    """It has the same state as the others, proves it under the present set, and goes on."""
+    height = await grow(made, 1)
+    other = made.cluster.nodes[5]
+    assert node.chain.block(height).hash == other.chain.block(height).hash
+    assert node.chain.header(height).state_root == other.chain.header(height).state_root
+    assert node.chain.validators(height) == other.chain.validators(height)
+    key = account_key(CLIENT.public_key.address)
+    proof = node.chain.prove(key)
+    assert proof.value is not None
+    merkle.verify_membership(proof.header.state_root, key, proof.value, proof.proof)
+
+
+def tamper(node: Node, kind: str, change: Callable[[bytes], bytes]) -> None:
+    links = node.network.authorities
+    handler: Callable[[PeerId, bytes], Awaitable[bytes]] = links._handlers[kind]  # type: ignore[attr-defined]
+
+    async def lie(peer: PeerId, body: bytes) -> bytes:
+        return change(await handler(peer, body))
+
+    links.set_request_handler(kind, lie)
+
+
+def changed(change: Callable[[tuple[EpochProof, ...]], tuple[EpochProof, ...]]) -> Callable[[bytes], bytes]:
+    """Of the proofs that a peer sends; an answer without any stays."""
+
+    def lie(raw: bytes) -> bytes:
+        proofs = decode_epochs(raw)
+        return codec.encode(tuple(proof.to_value() for proof in change(proofs))) if proofs else raw
+
+    return lie
+
+
+async def test_a_node_with_genesis_alone_joins_in_an_epoch_whose_validators_it_has_never_heard_of(
+    tmp_path: Path,
+) -> None:
+    """Nobody of the genesis set runs any more, and nobody keeps a block of its epoch."""
+    async with town(tmp_path, 4, 4) as made:
+        height = await old_chain(made)
+        await made.cluster.stop(*OLD)
+        node = await join(made)
+        joined = node._running.behind.joining.height
+        assert joined % 16 == 0
+        assert node.chain.head().height >= height
+        assert node.chain.header(joined).epoch == node.status().epoch == 2
+        assert node.status().kept_from == joined + 1
+        assert node.metrics()["sync_liars_dropped_total"] == 0
+        others = made.cluster.nodes[4]._running.store
+        for epoch in (1, 2):
+            assert node._running.store.epoch(epoch).validators == others.epoch(epoch).validators
+            assert node._running.store.epoch_entries(epoch) == others.epoch_entries(epoch), "it hands them on itself"
+        await assert_whole(made, node)
+        await made.cluster.stop(READER)
+        await made.cluster.start(READER)
+        await made.cluster.ready(READER)
+        await assert_whole(made, made.cluster.nodes[READER])
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(changed(lambda proofs: proofs[1:]), id="missing link"),
+        pytest.param(changed(lambda proofs: proofs[::-1]), id="reordered"),
+        pytest.param(
+            changed(lambda proofs: (replace(proofs[0], certificate=proofs[1].certificate), *proofs[1:])),
+            id="certificate of another set",
+        ),
+        pytest.param(
+            changed(lambda proofs: (replace(proofs[0], entries=proofs[1].entries), *proofs[1:])), id="another set"
+        ),
+        pytest.param(lambda raw: raw[:-1], id="no encoding"),
+    ],
+)
+async def test_a_liar_about_the_epochs_is_named_and_dropped_and_the_others_lead_on(
+    tmp_path: Path, lie: Callable[[bytes], bytes]
+) -> None:
+    async with town(tmp_path, 4, 4) as made:
+        await old_chain(made)
+        liar = min(made.cluster.nodes.values(), key=lambda node: node.peer_id)  # the first to be asked
+        tamper(liar, EPOCHS, lie)
+        node = await join(made)
+        assert node.metrics()["sync_liars_dropped_total"] == 1
+        assert PeerId(liar.peer_id) not in node._running.behind.sources.usable()
+        await assert_whole(made, node)
+
+
+async def test_liars_about_a_snapshot_of_a_later_epoch_are_dropped(tmp_path: Path) -> None:
+    """One offers it as one of the first epoch, one with another set's certificate, one changes the state."""
+
+    def of_first_epoch(raw: bytes) -> bytes:
+        return encode_offers(
+            tuple(replace(offer, header=replace(offer.header, epoch=0)) for offer in decode_offers(raw))  # type: ignore[arg-type]
+        )
+
+    def swapped(raw: bytes) -> bytes:
+        return encode_offers(
+            tuple(
+                replace(offer, certificate=replace(offer.certificate, signatures=offer.certificate.signatures[::-1]))
+                for offer in decode_offers(raw)
+            )
+        )
+
+    def wrong_value(raw: bytes) -> bytes:
+        chunk = decode_chunk(raw)
+        return encode_chunk(replace(chunk, entries=((chunk.entries[0][0], b"mine"), *chunk.entries[1:])))
+
+    async with town(tmp_path, 4, 4) as made:
+        await old_chain(made)
+        tamper(made.cluster.nodes[1], SNAPSHOTS, of_first_epoch)
+        tamper(made.cluster.nodes[4], SNAPSHOTS, swapped)
+        tamper(made.cluster.nodes[6], STATE, wrong_value)
+        node = await join(made)
+        usable = node._running.behind.sources.usable()
+        assert [number for number in range(8) if made.cluster.nodes[number].peer_id not in usable] == [1, 4, 6]
+        await assert_whole(made, node)
