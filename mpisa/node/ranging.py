@@ -172,19 +172,21 @@ class Ranging:
         task = asyncio.create_task(self._ask(peer, RangeRequest(first, 0, last - first + 1, 0)), name="range")
         return _Span(first, last, peer, task)
 
-    async def following(self, stand: Stand, peer: PeerId, wait_ms: int) -> Batch | None:
-        """What comes next, from this peer, as soon as it is certified there; None when nothing came in time."""
+    async def following(self, stand: Stand, peer: PeerId, wait_ms: int, patience_s: float) -> Batch | None:
+        """What comes next, from this peer, as soon as it is certified there; None when nothing came in time. The peer
+        waits for it at most `wait_ms`, and has `patience_s` to answer after that.
+        """
         request = RangeRequest(stand.height + 1, 0, self._span_blocks, wait_ms)
-        task = asyncio.create_task(self._ask(peer, request), name="next blocks")
+        task = asyncio.create_task(self._ask(peer, request, patience_s), name="next blocks")
         try:
             return await self._take(_Span(stand.height + 1, stand.height + 1, peer, task), stand, is_waiting=True)
         finally:
             task.cancel()
 
-    async def _ask(self, peer: PeerId, request: RangeRequest) -> RangeAnswer:
+    async def _ask(self, peer: PeerId, request: RangeRequest, patience_s: float = REQUEST_TIMEOUT_S) -> RangeAnswer:
         self.in_flight += 1
         try:
-            timeout = REQUEST_TIMEOUT_S + request.wait_ms / 1000
+            timeout = patience_s + request.wait_ms / 1000
             raw = await self._sources.ask(peer, BLOCKS, request.encode(), timeout=timeout)
         finally:
             self.in_flight -= 1

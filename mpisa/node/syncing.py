@@ -50,7 +50,14 @@ BATCHES_AHEAD = 2
 """Batches that are checked and wait to be executed."""
 
 WAIT_MS = 1_000
-"""How long a full node waits at one peer for the next block."""
+"""How long a full node waits at one peer for the next block..."""
+
+PATIENCE_S = 1.0
+"""...and how much longer for its answer, before another one is asked: a frame was lost, or the peer withholds. It gets
+twice as long with each failure in a row, for the network may just be slow.
+"""
+
+MAX_DOUBLINGS = 3
 
 SURVEY_S = 3.0
 """How long a peer may take to prove later epochs to a node that looks how far the others are."""
@@ -235,6 +242,7 @@ class Syncing:
     async def follow(self) -> None:
         """Blocks as they are certified, to the end of the epoch. Raises Diverged."""
         near: PeerId | None = None
+        failures = 0
         self._stand = None
         epoch = (await self._standing()).position.checkpoint.epoch
         while True:
@@ -254,8 +262,10 @@ class Syncing:
                 await asyncio.sleep(PAUSE_S)
                 continue
             peer = near if near in usable else self._sources.next_of(usable)
-            batch = await self._ranging.following(stand, peer, WAIT_MS)
+            patience_s = PATIENCE_S * 2 ** min(failures, MAX_DOUBLINGS)
+            batch = await self._ranging.following(stand, peer, WAIT_MS, patience_s)
             near = None if batch is None else peer
+            failures = 0 if peer in self._sources.usable() else failures + 1
             if batch is not None:
                 await self._apply(batch)
 

@@ -16,6 +16,7 @@ from mpisa.node.chain_store import ChainStore
 from mpisa.node.execution import Diverged, Execution
 from mpisa.node.node import Node
 from mpisa.node.serving import BLOCKS, RangeRequest
+from mpisa.node.sources import REQUEST_TIMEOUT_S
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.identifiers import Height
@@ -116,6 +117,33 @@ async def test_a_full_node_follows_as_soon_as_blocks_are_certified(tmp_path: Pat
                     assert status.height is not None
                     await until(lambda height=status.height: one.store.certified_height >= height, "followed")  # type: ignore[misc]
                 assert_same(one, cluster.nodes[0], one.store.height)
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_peer_that_withholds_the_next_block_costs_a_full_node_a_moment(tmp_path: Path) -> None:
+    """It takes the question and never answers; another is asked long before a request is given up otherwise."""
+    async with running(tmp_path) as cluster:
+        height = await grow(cluster, 3)
+        asked = asyncio.Event()
+
+        async def withhold(peer: PeerId, body: bytes) -> bytes:
+            asked.set()
+            await asyncio.Event().wait()
+            return b""
+
+        async with syncer(cluster) as one:
+            await until(lambda: len(one.sources.usable()) == 4, "peers")
+            first = one.sources.usable()[1]  # whose turn it is
+            (liar,) = [node for node in cluster.nodes.values() if node.peer_id == first]
+            liar.network.authorities.set_request_handler(BLOCKS, withhold)
+            following = asyncio.create_task(one.syncing.follow())
+            try:
+                await asyncio.wait_for(asked.wait(), 5)
+                async with asyncio.timeout(REQUEST_TIMEOUT_S / 2):
+                    await until(lambda: one.store.certified_height >= height, "followed")
+                assert first not in one.sources.usable()
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
