@@ -39,6 +39,7 @@ class _Term:
     closing: Header | None = None
     following: EpochStart | None = None
     is_closed: bool = False
+    is_open: bool = False
     inquiry: Inquiry | None = None
 
 
@@ -127,10 +128,11 @@ class Succession:
         return Jurisdiction(self._chain_hash, epoch, eras)
 
     def start(self, now_ms: int) -> list[events.Effect]:
-        """Begin: each open epoch is told of, then its engine starts."""
+        """Begin: each open epoch is told of, then its engine starts; evidence goes on once all have."""
         self._now = now_ms
         for term in self._terms():
             self._opened(term)
+        self._offer()
         return self._take()
 
     def handle(self, event: events.Event, now_ms: int) -> list[events.Effect]:
@@ -258,7 +260,7 @@ class Succession:
                 self._certified(term, effect)
             elif isinstance(effect, events.EvidenceFound):
                 self._remember(effect.evidence)
-                if term is not self._current:
+                if term is not self._current and self._current.is_open:
                     self._run(self._current, events.EvidenceOffered(effect.evidence))
             elif isinstance(effect, events.Commit):
                 for item in (item for vertex in effect.commit.content for item in vertex.evidence):
@@ -307,6 +309,7 @@ class Succession:
             self._run(self._current, events.PayloadWaiting())
 
     def _opened(self, term: _Term) -> None:
+        term.is_open = True
         own = None if term.seat is None else term.seat.index
         self._effects.append(events.EpochOpened(term.start.epoch, term.start.committee, own))
         self._collect(term, term.engine.start(self._now))

@@ -70,6 +70,12 @@ class Chart:
     def latest(self) -> EpochRecord:
         return self.records[max(self.records)]
 
+    def judged(self, offers: Iterable[Offer]) -> list[Offer]:
+        """Those of epochs known here: of a later one, which may have begun since its proof was asked for, nothing can
+        be said.
+        """
+        return [offer for offer in offers if offer.header.epoch in self.records]
+
     def verify(self, offer: Offer) -> None:
         """That the sets known here have certified both headers of an offer. Raises Rejection."""
         header = offer.header
@@ -209,14 +215,14 @@ class Joining:
             log.info("no snapshots", peer=peer, error=str(error))
             return []
         try:
-            offers = decode_offers(raw)
+            offers = chart.judged(decode_offers(raw))
             for offer in offers:
                 await self._sources.check(partial(chart.verify, offer))
                 self._require_base(chart, offer)
         except Rejection as rejection:
             self._sources.drop(peer, "snapshots", rejection)
             return []
-        return list(offers)
+        return offers
 
     def _require_base(self, chart: Chart, offer: Offer) -> None:
         """A base without a certificate is the header that its epoch began behind."""

@@ -2,6 +2,8 @@
 
 from tests.mutants.fault import ADMISSION, ENGINE, ENGINE_FILE, EPOCHS, RANGE_TESTS, RANGES, mutant
 
+JOIN_TESTS = ("tests/simulator/test_joins.py",)
+
 PACE = (
     mutant(
         "never doubles its timeout",
@@ -205,6 +207,56 @@ SYNC = (
     ),
     mutant(
         "takes headers that aren't linked", RANGES, '        "previous": header_hash(previous),\n', "", *RANGE_TESTS
+    ),
+    mutant(
+        "offers a snapshot without the blocks that lead to its window",
+        "mpisa/node/snapshots.py",
+        "gc_round = self._leader_round(height) - self._parameters.gc_depth",
+        "gc_round = self._leader_round(height)",
+        *JOIN_TESTS,
+    ),
+    mutant(
+        "forgets blocks that a snapshot on offer needs",
+        "mpisa/node/snapshots.py",
+        "return min(self._bases.values(), default=self._store.height)",
+        "return self._store.height",
+        *JOIN_TESTS,
+    ),
+    mutant(
+        "drops a peer for an epoch that began since",
+        "mpisa/node/joining.py",
+        "return [offer for offer in offers if offer.header.epoch in self.records]",
+        "return list(offers)",
+        *JOIN_TESTS,
+    ),
+    mutant(
+        "believes that a liar is far ahead",
+        "mpisa/node/standing.py",
+        "if committee.is_validity(",
+        "if bool(",
+        "tests/node/test_standing.py",
+        *JOIN_TESTS,
+    ),
+    mutant(
+        "takes a part of the state that its root doesn't bind",
+        "mpisa/primitives/merkle_range.py",
+        "    if found != root:\n",
+        "    if False:\n",
+        *JOIN_TESTS,
+    ),
+    mutant(
+        "takes a set that the dismissed one hasn't certified",
+        "mpisa/node/epoch_proof.py",
+        "    verify_certificate(header, proof.certificate, validators)\n",
+        "",
+        "tests/node/test_epoch_proof.py",
+    ),
+    mutant(
+        "signs in an epoch that it joined by a snapshot",
+        "mpisa/node/own_past.py",
+        "if epoch not in self._known and self.is_blank():",
+        "if False:",
+        *JOIN_TESTS,
     ),
     mutant(
         "takes an outline with another digest",

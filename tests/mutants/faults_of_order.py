@@ -198,8 +198,8 @@ OFFENCES = (
     mutant(
         "loses the evidence that an epoch's end left unordered",
         "consensus/succession.py",
-        "        self._offer()\n",
-        "",
+        "        self._opened(self._current)\n        self._offer()\n",
+        "        self._opened(self._current)\n",
         *EPOCHS,
     ),
 )

@@ -192,6 +192,20 @@ RECOVERING = (
 
 ENDING = (
     mutant(
+        "hands evidence to an engine that hasn't started",
+        "consensus/succession.py",
+        "if term is not self._current and self._current.is_open:",
+        "if term is not self._current:",
+        "tests/consensus/succession/test_start_in_two_epochs.py",
+    ),
+    mutant(
+        "keeps the evidence that a store shows of the epoch before to itself",
+        "consensus/succession.py",
+        "            self._opened(term)\n        self._offer()\n",
+        "            self._opened(term)\n",
+        "tests/consensus/succession/test_start_in_two_epochs.py",
+    ),
+    mutant(
         "gives back what the closing commit took",
         CLOSING,
         "        self.executed(header.last_commit)\n        self.header = header\n",

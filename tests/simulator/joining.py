@@ -109,7 +109,7 @@ class Joining:
             if raw is None or raw == REFUSED:
                 continue
             try:
-                offers = decode_offers(raw)
+                offers = chart.judged(decode_offers(raw))
                 for offer in offers:
                     chart.verify(offer)
                     self._require_base(chart, offer)

@@ -8,15 +8,17 @@ import pytest
 
 from consensus.order.ranges import decode_answer
 from mpisa.node.serving import BLOCKS, RangeRequest
-from mpisa.node.snapshots import SNAPSHOTS, STATE, encode_state_request
+from mpisa.node.snapshots import EPOCHS, SNAPSHOTS, STATE, encode_state_request
 from mpisa.primitives.errors import Rejection
 from tests.simulator.calm import CALM
 from tests.simulator.invariants import check_progress, check_safety, check_settled
 from tests.simulator.lies import HONEST_FOR_ONCE, lie_about
 from tests.simulator.node import Node
+from tests.simulator.provider import REFUSED
 from tests.simulator.runner import examine
 from tests.simulator.scenario import Arrival, Change, Crash, History, Loss, Move, Scenario
 from tests.simulator.scenarios import FAST
+from tests.simulator.strategies import Strategy
 from tests.simulator.world import World
 
 QUICK = replace(FAST, gc_depth=10, idle_delay_ms=0)
@@ -200,3 +202,29 @@ def _decodes(raw: bytes) -> bool:
     except Rejection:
         return False
     return True
+
+
+class Unproven(Strategy):
+    """Honest, and for a while without the certificate that ended an epoch, as after a power cut."""
+
+    def provide(self, node: Node, kind: str, body: bytes) -> bytes | None:
+        is_early = kind == EPOCHS and node.world.now < node.world.scenario.heal_ms - 500
+        return REFUSED if is_early else super().provide(node, kind, body)
+
+
+def test_an_offer_of_an_epoch_that_nobody_can_prove_yet_is_no_lie() -> None:
+    changes = (Change(0, 300, Move.BOND),)
+    scenario = Scenario(
+        1, faults=CALM, heal_ms=5_500, parameters=QUICK, history=History(), clients=8, pause_ms=20,
+        spares=1, arrivals=(Arrival(4, 4_500),), changes=changes,
+    )  # fmt: skip
+    world = World(scenario)
+    for node in world.nodes:
+        node.strategy = Unproven()
+    world.run()
+    check_progress(world, 10, 10_000)
+    check_settled(world, 10_000)
+    check_safety(world)
+    assert_joined(world.nodes[4])
+    assert world.nodes[4].disk.base.header.epoch == 1
+    assert world.dropped == []
