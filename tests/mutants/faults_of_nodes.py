@@ -247,7 +247,7 @@ SYNC = (
     mutant(
         "takes a set that the dismissed one hasn't certified",
         "mpisa/node/epoch_proof.py",
-        "    verify_certificate(header, proof.certificate, validators)\n",
+        "    verify_certificate(header, proof.certificate, known.validator_set)\n",
         "",
         "tests/node/test_epoch_proof.py",
     ),

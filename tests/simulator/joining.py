@@ -5,6 +5,7 @@ The order of the checks is that of `mpisa.node.joining`, and each check is the r
 header. What is put together replaces the ledger on the simulated disk in one step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from consensus.dag.judging import Era
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.order.ranges import CertifiedBlock, Position, require_window, start_of_tail
 from mpisa.node.epoch_proof import EpochProof, verify_epoch_proof, write_entries
+from mpisa.node.epoch_record import EpochRecord
 from mpisa.node.joining import Chart
 from mpisa.node.ranging import Stand
 from mpisa.node.snapshots import (
@@ -79,27 +81,28 @@ class Joining:
         disk = self._node.disk
         chart = Chart({epoch: record for epoch, record in disk.records.items() if epoch <= disk.epoch})
         for peer in self._sources.usable():
-            while True:
-                raw = yield from ask_one(peer, EPOCHS, codec.encode(chart.latest.epoch))
-                if raw is None or raw == REFUSED:
-                    break
-                try:
-                    proofs = decode_epochs(raw)
-                    for proof in proofs:
-                        self._take_proof(chart, proof)
-                except Rejection as rejection:
-                    self._sources.drop(peer, "epochs", rejection)
-                    break
-                if not proofs:
-                    break
+            for record, proof in (yield from self.walk(chart.latest, [peer])):
+                chart.records[record.epoch] = record
+                chart.proofs[record.epoch] = proof
         return chart
 
-    def _take_proof(self, chart: Chart, proof: EpochProof) -> None:
-        record = verify_epoch_proof(proof, chart.latest.validator_set)
-        if record.epoch != chart.latest.epoch + 1 or record.base <= chart.latest.base:
-            raise Rejection(RejectionReason.WRONG_EPOCH, f"epoch proof: another epoch, {record.epoch}")
-        chart.records[record.epoch] = record
-        chart.proofs[record.epoch] = proof
+    def walk(self, known: EpochRecord, peers: Sequence[int]) -> Work[list[tuple[EpochRecord, EpochProof]]]:
+        """The epochs behind `known` as far as any of these peers proves them, as `mpisa.node.epoch_walk` goes."""
+        steps: list[tuple[EpochRecord, EpochProof]] = []
+        begun = -1
+        while known.epoch > begun:
+            begun = known.epoch
+            answers = yield Ask([(peer, EPOCHS, codec.encode(begun)) for peer in peers])
+            for peer, raw in zip(peers, answers, strict=True):
+                if raw is None or raw == REFUSED:
+                    continue
+                try:
+                    for proof in decode_epochs(raw)[known.epoch - begun :]:
+                        known = verify_epoch_proof(proof, known, self._node.world.ledger.chain_hash)
+                        steps.append((known, proof))
+                except Rejection as rejection:
+                    self._sources.drop(peer, "epochs", rejection)
+        return steps
 
     def _candidates(self, chart: Chart) -> Work[list[Candidate]]:
         found: dict[bytes, Candidate] = {}

@@ -5,6 +5,7 @@ ranges are verified by `Ranging._check`, where a node stands is found by `find_s
 `height_to_reach`, and what was signed and isn't remembered by `OwnPast`. Only who waits for what is simulated.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from consensus.dag.committee import Committee
 from consensus.identity import Seats
 from consensus.order.ranges import CertifiedBlock, decode_answer
+from mpisa.node.epoch_record import EpochRecord
 from mpisa.node.home import Loss
 from mpisa.node.own_past import OwnPast
 from mpisa.node.ranging import Batch, Ranging, Stand
@@ -87,6 +89,7 @@ class KeepingUp:
         self._own_past = OwnPast(past, past, past, cast(Seats, node), past)
         self._joining = Joining(node, self._sources, self)
         self._stand: Stand | None = None
+        self._latest: EpochRecord | None = None
 
     def is_blank(self) -> bool:
         """Whether it has a seat and remembers no own vertex of the present epoch."""
@@ -133,23 +136,36 @@ class KeepingUp:
             else:
                 self._sources.claims[peer] = Bounds(answer.certified, answer.lowest)
 
-    def _claims(self) -> dict[int, int]:
-        """What authorities of the present epoch claim to have certified."""
-        node, claims = self._node, self._sources.claims
-        committee = node.disk.starts[node.disk.epoch].committee
-        holders = node.world.holders
-        seats = {holders[item.address]: item.index for item in committee.authorities}
-        return {seats[peer]: bounds.certified for peer, bounds in claims.items() if peer in seats}
-
-    def _gap(self) -> Work[int]:
+    def _survey(self) -> Work[tuple[int, bool]]:
+        """How many blocks a validity threshold of the latest provable set is ahead; whether nobody of the known set
+        came so far.
+        """
         yield from self.poll()
-        committee = self._node.disk.starts[self._node.disk.epoch].committee
-        return max(0, height_to_reach(committee, self._claims()) - self._node.disk.height)
+        disk = self._node.disk
+        known = disk.records[disk.epoch]
+        reached = self._reached_by(known)
+        least = max(reached, disk.height)
+        ahead = [peer for peer in self._sources.usable() if self._sources.certified(peer) > least]
+        latest = known if self._latest is None or self._latest.epoch <= known.epoch else self._latest
+        if ahead:
+            for record, _ in (yield from self._joining.walk(latest, ahead)):
+                latest = record
+        self._latest = latest
+        is_deserted = latest.epoch > known.epoch and reached < latest.base
+        if latest.epoch > known.epoch:
+            reached = max(reached, latest.base, self._reached_by(latest))
+        return max(0, reached - disk.height), is_deserted
+
+    def _reached_by(self, record: EpochRecord) -> int:
+        return height_to_reach(record.committee, _claims_in(record, self._claimed()))
+
+    def _claimed(self) -> dict[int, int]:
+        return {peer: bounds.certified for peer, bounds in self._sources.claims.items()}
 
     def _is_far(self) -> Work[bool]:
-        gap = yield from self._gap()
+        gap, is_deserted = yield from self._survey()
         is_out = self._is_out_of_reach(self._node.disk.height + 1)
-        return gap > self._history.far_blocks or (gap > self._history.level_blocks and is_out)
+        return gap > self._history.far_blocks or is_deserted or (gap > self._history.level_blocks and is_out)
 
     def _is_out_of_reach(self, height: int) -> bool:
         return not self._sources.able(height, height) and self._sources.highest() > height
@@ -165,11 +181,12 @@ class KeepingUp:
             yield from self.poll()
             committee = node.disk.starts[node.disk.epoch].committee
             if target is None:
-                heard.update(self._claims())
+                heard.update(self._claimed())
+                claims = _claims_in(node.disk.records[node.disk.epoch], heard)
                 own = node.seat_in(committee)
                 assert own is not None, "who is blank has a seat"
-                if committee.is_quorum(committee.stake_of({*heard, own.index})):
-                    target = height_to_reach(committee, heard)
+                if committee.is_quorum(committee.stake_of({*claims, own.index})):
+                    target = height_to_reach(committee, claims)
             if target is not None and node.disk.height >= target:
                 return
             highest = self._sources.highest()
@@ -179,7 +196,10 @@ class KeepingUp:
     def _catch_up(self) -> Work[None]:
         self._stand = None
         self._node.world.note(self._node.seat, f"is far behind at height {self._node.disk.height}")
-        while (gap := (yield from self._gap())) > self._history.level_blocks:
+        while True:
+            gap, is_deserted = yield from self._survey()
+            if gap <= self._history.level_blocks and not is_deserted:
+                return
             if not (yield from self._advance(self._node.disk.height + gap)):
                 yield Pause(PAUSE_MS)
 
@@ -242,6 +262,12 @@ class KeepingUp:
             pairs = zip(block.vertices, block.raws, strict=True)
             self._node.disk.keep(block.header.epoch, [(vertex.ref, raw) for vertex, raw in pairs])
         yield None
+
+
+def _claims_in(record: EpochRecord, claimed: Mapping[int, int]) -> dict[int, int]:
+    """What validators of an epoch claim, by their place in it."""
+    named = {f"peer-{seat}": height for seat, height in claimed.items()}
+    return {record.peers[peer]: height for peer, height in named.items() if peer in record.peers}
 
 
 class Batches:

@@ -122,9 +122,13 @@ class Sources:
         known = [(seat, self.claims.get(seat)) for seat in self.usable()]
         return [seat for seat, claim in known if claim and claim.lowest <= first and claim.certified >= last]
 
+    def certified(self, peer: int) -> int:
+        """The highest height that a peer claims."""
+        return self.claims[peer].certified if peer in self.claims else 0
+
     def highest(self) -> int:
         """The highest height that a usable peer claims."""
-        return max((self.claims[seat].certified for seat in self.usable() if seat in self.claims), default=0)
+        return max((self.certified(seat) for seat in self.usable()), default=0)
 
     def drop(self, peer: int, what: str, rejection: Rejection) -> None:
         """Its bytes failed a check."""
