@@ -68,6 +68,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def own_bytes(pid: int) -> int:
+    """Of that memory what is the process's own: mapped tables of a database are the page cache's."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text[text.index("RssAnon:") :].split()[1]) * 1024
+
+
 def counters(api: str) -> dict[str, float]:
     """A node's own figures from its /metrics, without the `mpisa_` in front; none when it doesn't answer."""
     try:
