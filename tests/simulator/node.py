@@ -242,19 +242,22 @@ class Node:
 
     def _persist(self, effect: e.Persist) -> None:
         self.disk.write(effect)
+        for record in effect.records:
+            if isinstance(record, e.ProposalRecord):
+                self._look_early(self.world.verify(self, record.raw))
 
     def _broadcast(self, effect: e.Broadcast) -> None:
         world = self.world
         vertex = world.verify(self, effect.raw)
         key = (vertex.header.epoch, self.open[vertex.header.epoch][vertex.author].address, vertex.round)
-        if vertex.id not in world.signed.get(key, ()):
-            self._look_early(vertex)
         world.signed.setdefault(key, set()).add(vertex.id)
         for peer, raw, delay_ms in self.strategy.vertices(self, vertex, effect.raw):
             world.send_vertex(self.seat, peer, raw, delay_ms)
 
     def _look_early(self, vertex: Vertex) -> None:
-        """Whether it had caught up, as far as it knew, and with all that everybody else had when it started."""
+        """Whether it had caught up when it made this, as far as it knew, and with all that everybody else had when it
+        started. One that was made before a crash may well be sent first behind it.
+        """
         assert self.engine is not None
         if self.engine.status().catching_up or self.disk.height < self._owed:
             place = f"round {vertex.round} of epoch {vertex.header.epoch}"
