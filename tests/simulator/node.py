@@ -256,10 +256,12 @@ class Node:
 
     def _look_early(self, vertex: Vertex) -> None:
         """Whether it had caught up when it made this, as far as it knew, and with all that everybody else had when it
-        started. One that was made before a crash may well be sent first behind it.
+        started. One that was made before a crash may well be sent first behind it; one of an epoch that is over carries
+        nothing, and says nothing of the epoch in which the node is behind.
         """
         assert self.engine is not None
-        if self.engine.status().catching_up or self.disk.height < self._owed:
+        is_current = vertex.header.epoch == self.engine.epoch
+        if is_current and (self.engine.status().catching_up or self.disk.height < self._owed):
             place = f"round {vertex.round} of epoch {vertex.header.epoch}"
             self.proposed_early.append(f"{place} at height {self.disk.height}, owed {self._owed}")
 
