@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 PATH_SPACE = 1 << 256
 
 _T = TypeVar("_T")
+_P = TypeVar("_P")
+"""What names a peer: its peer id, or its seat in the simulator."""
 
 log = structlog.get_logger(__name__)
 
@@ -96,11 +98,30 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate(Generic[_P]):
     """A verified offer, and who made it."""
 
     offer: Offer
-    peers: tuple[PeerId, ...]
+    peers: tuple[_P, ...]
+
+
+def rank(offers: Iterable[tuple[_P, Offer]], height: int, begun: bytes | None) -> list[Candidate[_P]]:
+    """Verified offers of snapshots above a height: the state root already begun first, then the highest, then what most
+    peers offer.
+
+    One header above two bases is two candidates: no peer's base counts for another peer. A header that a quorum
+    certified may well be a useless base, with too few blocks between, or with some that nobody keeps any more.
+    """
+    found: dict[tuple[bytes, bytes], tuple[Offer, list[_P]]] = {}
+    for peer, offer in offers:
+        if offer.header.height > height:
+            found.setdefault((offer.header.hash, offer.base.hash), (offer, []))[1].append(peer)
+    ranked = [Candidate(offer, tuple(dict.fromkeys(peers))) for offer, peers in found.values()]
+    ranked.sort(
+        key=lambda item: (item.offer.header.state_root == begun, item.offer.header.height, len(item.peers)),
+        reverse=True,
+    )
+    return ranked
 
 
 class Joining:
@@ -150,7 +171,7 @@ class Joining:
             try:
                 if not await self._load(loading, candidate):
                     continue
-                tail = await self._tail(offer, chart)
+                tail = await self._tail(candidate, chart)
                 if tail is None:
                     continue
                 changes = self._changes(offer, chart, tail[-1].commit.cursor)
@@ -196,17 +217,13 @@ class Joining:
             log.warning("a peer has another header at the trusted height", peer=peer, height=height)
         return False
 
-    async def _candidates(self, chart: Chart) -> list[_Candidate]:
-        """Snapshots above our own height: the one already begun first, then the highest."""
-        offers: dict[bytes, tuple[Offer, list[PeerId]]] = {}
+    async def _candidates(self, chart: Chart) -> list[Candidate[PeerId]]:
+        """Snapshots above our own height, in the order in which to try them."""
+        offers: list[tuple[PeerId, Offer]] = []
         for peer in self._sources.usable():
-            for offer in await self._ask_offers(peer, chart):
-                if offer.header.height > self._store.height:
-                    offers.setdefault(offer.header.hash, (offer, []))[1].append(peer)
-        found = [_Candidate(offer, tuple(peers)) for offer, peers in offers.values()]
+            offers += [(peer, offer) for offer in await self._ask_offers(peer, chart)]
         begun = await self._in_writer(partial(StateLoading.root_at, self._place))
-        found.sort(key=lambda item: (item.offer.header.state_root == begun, item.offer.header.height), reverse=True)
-        return found
+        return rank(offers, self._store.height, begun)
 
     async def _ask_offers(self, peer: PeerId, chart: Chart) -> list[Offer]:
         try:
@@ -236,7 +253,7 @@ class Joining:
         proof = chart.proofs.get(epoch)
         return self._store.header(chart.records[epoch].base) if proof is None else proof.header
 
-    async def _load(self, loading: StateLoading, candidate: _Candidate) -> bool:
+    async def _load(self, loading: StateLoading, candidate: Candidate[PeerId]) -> bool:
         """Whether the whole state is there."""
         while (first := loading.next_path) is not None:
             self.done = int.from_bytes(first, "big") / PATH_SPACE
@@ -259,15 +276,26 @@ class Joining:
         self.done = 1.0
         return True
 
-    async def _tail(self, offer: Offer, chart: Chart) -> list[CertifiedBlock] | None:
-        """The blocks from the base to the snapshot's header, their vertices kept; None when they don't come."""
+    async def _tail(self, candidate: Candidate[PeerId], chart: Chart) -> list[CertifiedBlock] | None:
+        """The blocks from the base to the snapshot's header, their vertices kept; None when they don't come.
+
+        All from one peer that made the offer: base, slot and conduct are its word, and when they don't lead to the
+        header's window it is the one who lied.
+        """
+        await self._ranging.poll()
+        for peer in candidate.peers:
+            blocks = await self._tail_from(peer, candidate.offer, chart)
+            if blocks is not None:
+                return blocks
+        return None
+
+    async def _tail_from(self, peer: PeerId, offer: Offer, chart: Chart) -> list[CertifiedBlock] | None:
         record = chart.records[offer.header.epoch]
         start = start_of_tail(offer.base)
         stand = Stand(start, record.committee, record.validator_set, is_window_known=False)
         blocks: list[CertifiedBlock] = []
         position: Position = start
-        await self._ranging.poll()
-        async for batch in self._ranging.batches(stand, offer.header.height):
+        async for batch in self._ranging.batches(stand, offer.header.height, among=(peer,)):
             await self._applying.keep(batch.blocks)
             blocks += [replace(block, vertices=(), raws=()) for block in batch.blocks]
             position = batch.after
@@ -276,7 +304,7 @@ class Joining:
         try:
             require_window(position)
         except Rejection as rejection:
-            log.warning("a snapshot's blocks don't lead to its window", error=str(rejection))
+            self._sources.drop(peer, "a snapshot's window", rejection)
             return None
         return blocks
 

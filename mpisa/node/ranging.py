@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -123,8 +123,9 @@ class Ranging:
         except MpisaError as error:
             self._sources.rest(peer, "bounds", error)
 
-    async def batches(self, stand: Stand, last: int) -> AsyncIterator[Batch]:
-        """What follows on `stand` up to height `last`, or up to the closing header of the epoch.
+    async def batches(self, stand: Stand, last: int, among: Collection[PeerId] | None = None) -> AsyncIterator[Batch]:
+        """What follows on `stand` up to height `last`, or up to the closing header of the epoch; from these peers alone
+        where some are named.
 
         Ends early when nobody delivers what comes next.
         """
@@ -133,7 +134,7 @@ class Ranging:
         try:
             while position.header.height < last and failures < MAX_FAILURES:
                 while len(spans) < SPANS_AHEAD and first <= last:
-                    span = self._launch(first, min(last, first + self._span_blocks - 1))
+                    span = self._launch(first, min(last, first + self._span_blocks - 1), among)
                     if span is None:
                         break
                     spans.append(span)
@@ -144,7 +145,7 @@ class Ranging:
                 batch = await self._take(span, stand.moved(position))
                 if batch is None:
                     failures += 1
-                    again = self._launch(span.first, span.last)
+                    again = self._launch(span.first, span.last, among)
                     if again is None:
                         return
                     spans.appendleft(again)
@@ -154,7 +155,7 @@ class Ranging:
                 if position.header.closes_epoch:
                     return
                 if position.header.height < span.last:
-                    rest = self._launch(position.header.height + 1, span.last)
+                    rest = self._launch(position.header.height + 1, span.last, among)
                     if rest is None:
                         return
                     spans.appendleft(rest)
@@ -163,14 +164,17 @@ class Ranging:
                 span.task.cancel()
             await asyncio.gather(*(span.task for span in spans), return_exceptions=True)
 
-    def _launch(self, first: int, last: int) -> _Span | None:
+    def _launch(self, first: int, last: int, among: Collection[PeerId] | None) -> _Span | None:
         """Asks somebody for these heights; None when nobody has the first."""
-        peers = self._sources.able(first, last) or self._sources.able(first, first)
+        peers = self._able(first, last, among) or self._able(first, first, among)
         if not peers:
             return None
         peer = self._sources.next_of(peers)
         task = asyncio.create_task(self._ask(peer, RangeRequest(first, 0, last - first + 1, 0)), name="range")
         return _Span(first, last, peer, task)
+
+    def _able(self, first: int, last: int, among: Collection[PeerId] | None) -> list[PeerId]:
+        return [peer for peer in self._sources.able(first, last) if among is None or peer in among]
 
     async def following(self, stand: Stand, peer: PeerId, wait_ms: int, patience_s: float) -> Batch | None:
         """What comes next, from this peer, as soon as it is certified there; None when nothing came in time. The peer

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from consensus.order.ranges import MAX_ANSWER_BLOCKS, decode_answer, decode_outline, encode_answer, encode_outline
+from consensus.parameters import Parameters
 from mpisa.config import HistoryConfig
 from mpisa.network.ports import PeerId
 from mpisa.node import snapshots
 from mpisa.node.chain_store import REPLACED
 from mpisa.node.node import Node
-from mpisa.node.snapshots import SNAPSHOTS, STATE, decode_chunk, decode_offers, encode_chunk, encode_offers
+from mpisa.node.serving import BLOCKS
+from mpisa.node.snapshots import SNAPSHOTS, STATE, Offer, decode_chunk, decode_offers, encode_chunk, encode_offers
 from mpisa.primitives import merkle
 from mpisa.primitives.state_keys import account_key
 from tests.node.cluster import Cluster, add_follower, key_of, running, until
@@ -149,6 +152,68 @@ async def test_an_offer_that_nobody_certified_is_refused(tmp_path: Path) -> None
         await cluster.ready(FOLLOWER)
         assert joined(cluster.nodes[FOLLOWER])
         assert cluster.nodes[FOLLOWER].metrics()["sync_liars_dropped_total"] == 2
+
+
+def near_base(node: Node) -> Callable[[Offer], Offer]:
+    """The certified header just below: the blocks between don't hold the window."""
+    store = node._running.store
+
+    def change(offer: Offer) -> Offer:
+        below = offer.header.height - 1
+        return replace(offer, base=store.header(below), base_certificate=store.certificate(below))
+
+    return change
+
+
+def pruned_base(node: Node) -> Callable[[Offer], Offer]:
+    """Genesis: nobody keeps the blocks behind it."""
+    return lambda offer: replace(offer, base=node._running.store.header(0), base_certificate=None)
+
+
+@pytest.mark.parametrize(("lie", "dropped"), [(near_base, 3), (pruned_base, 0)])
+async def test_a_certified_header_above_a_base_that_leads_nowhere_keeps_nobody_from_joining(
+    tmp_path: Path, lie: Callable[[Node], Callable[[Offer], Offer]], dropped: int
+) -> None:
+    """Three of four offer it, and are asked before the fourth."""
+    async with running(tmp_path) as cluster:
+        await old_chain(cluster)
+        *liars, _ = sorted(cluster.nodes.values(), key=lambda node: node.peer_id)
+        for node in liars:
+            change = lie(node)
+            tamper(
+                node,
+                SNAPSHOTS,
+                lambda raw, change=change: encode_offers(tuple(map(change, decode_offers(raw)))),  # type: ignore[misc]
+            )
+        add_follower(cluster, FOLLOWER)
+        await cluster.start(FOLLOWER)
+        node = cluster.nodes[FOLLOWER]
+        await until(lambda: joined(node) and node.chain.head().height > 0, "joined")
+        assert node.metrics()["sync_liars_dropped_total"] == dropped
+
+
+async def test_who_lies_about_the_slot_in_a_snapshot_s_last_block_is_dropped(tmp_path: Path) -> None:
+    """Nothing but the window root binds it."""
+
+    def other_slot(raw: bytes) -> bytes:
+        answer = decode_answer(raw, MAX_ANSWER_BLOCKS, Parameters())
+        if not answer.blocks:
+            return raw
+        *blocks, last = answer.blocks
+        outline = decode_outline(last.outline, 1 << 16)
+        forged = replace(last, outline=encode_outline(replace(outline, slot=outline.slot + 1)))
+        return encode_answer(replace(answer, blocks=(*blocks, forged)))
+
+    async with running(tmp_path) as cluster:
+        await old_chain(cluster)
+        *liars, _ = sorted(cluster.nodes.values(), key=lambda node: node.peer_id)
+        for node in liars:
+            tamper(node, BLOCKS, other_slot)
+        add_follower(cluster, FOLLOWER)
+        await cluster.start(FOLLOWER)
+        node = cluster.nodes[FOLLOWER]
+        await until(lambda: joined(node) and node.chain.head().height > 0, "joined")
+        assert node.metrics()["sync_liars_dropped_total"] == 3
 
 
 async def test_what_was_verified_stays_over_a_kill_in_the_middle(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ header. What is put together replaces the ledger on the simulated disk in one st
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from consensus.dag.judging import Era
@@ -14,7 +13,7 @@ from consensus.order.epoch import EpochStart, start_behind
 from consensus.order.ranges import CertifiedBlock, Position, require_window, start_of_tail
 from mpisa.node.epoch_proof import EpochProof, verify_epoch_proof, write_entries
 from mpisa.node.epoch_record import EpochRecord
-from mpisa.node.joining import Chart
+from mpisa.node.joining import Candidate, Chart, rank
 from mpisa.node.ranging import Stand
 from mpisa.node.snapshots import (
     EPOCHS,
@@ -44,14 +43,6 @@ SYNCED_CHUNKS = 4
 """So many chunks are written before the disk syncs them by itself."""
 
 
-@dataclass(slots=True)
-class Candidate:
-    """A verified offer, and who made it."""
-
-    offer: Offer
-    peers: list[int] = field(default_factory=list)
-
-
 class Joining:
     """See the module."""
 
@@ -69,7 +60,7 @@ class Joining:
             state = yield from self._load(candidate)
             if state is None:
                 continue
-            tail = yield from self._tail(offer, chart)
+            tail = yield from self._tail(candidate, chart)
             if tail is None:
                 continue
             self._replace(offer, chart, state, tail[-1])
@@ -104,8 +95,8 @@ class Joining:
                     self._sources.drop(peer, "epochs", rejection)
         return steps
 
-    def _candidates(self, chart: Chart) -> Work[list[Candidate]]:
-        found: dict[bytes, Candidate] = {}
+    def _candidates(self, chart: Chart) -> Work[list[Candidate[int]]]:
+        found: list[tuple[int, Offer]] = []
         peers = self._sources.usable()
         answers = yield Ask([(peer, SNAPSHOTS, b"") for peer in peers])
         for peer, raw in zip(peers, answers, strict=True):
@@ -119,16 +110,9 @@ class Joining:
             except Rejection as rejection:
                 self._sources.drop(peer, "snapshots", rejection)
                 continue
-            for offer in offers:
-                if offer.header.height > self._node.disk.height:
-                    found.setdefault(offer.header.hash, Candidate(offer)).peers.append(peer)
+            found += [(peer, offer) for offer in offers]
         loading = self._node.disk.loading
-        begun = None if loading is None else loading.root
-        candidates = list(found.values())
-        candidates.sort(
-            key=lambda item: (item.offer.header.state_root == begun, item.offer.header.height), reverse=True
-        )
-        return candidates
+        return rank(found, self._node.disk.height, None if loading is None else loading.root)
 
     def _require_base(self, chart: Chart, offer: Offer) -> None:
         if offer.base_certificate is None and offer.base != self._closing(chart, offer.header.epoch):
@@ -139,7 +123,7 @@ class Joining:
         proof = chart.proofs.get(epoch)
         return self._node.disk.closings[chart.records[epoch].base] if proof is None else proof.header
 
-    def _load(self, candidate: Candidate) -> Work[State | None]:
+    def _load(self, candidate: Candidate[int]) -> Work[State | None]:
         """The whole state, chunk by chunk; what was verified stays on the disk."""
         disk, header = self._node.disk, candidate.offer.header
         if disk.loading is None or disk.loading.root != header.state_root:
@@ -171,14 +155,21 @@ class Joining:
         assert merkle.root_hash(state.root) == header.state_root, "verified chunks make up the state"
         return state
 
-    def _tail(self, offer: Offer, chart: Chart) -> Work[list[CertifiedBlock] | None]:
+    def _tail(self, candidate: Candidate[int], chart: Chart) -> Work[list[CertifiedBlock] | None]:
         """The blocks from the base to the snapshot's header, their vertices kept."""
+        yield from self._keeping_up.poll()
+        for peer in candidate.peers:
+            blocks = yield from self._tail_from(peer, candidate.offer, chart)
+            if blocks is not None:
+                return blocks
+        return None
+
+    def _tail_from(self, peer: int, offer: Offer, chart: Chart) -> Work[list[CertifiedBlock] | None]:
         record = chart.records[offer.header.epoch]
         position: Position = start_of_tail(offer.base)
         stand = Stand(position, record.committee, record.validator_set, is_window_known=False)
         blocks: list[CertifiedBlock] = []
-        yield from self._keeping_up.poll()
-        work = self._keeping_up.batches(stand, offer.header.height)
+        work = self._keeping_up.batches(stand, offer.header.height, among=(peer,))
         while (batch := (yield from work.next())) is not None:
             yield from self._keeping_up.keep(batch.blocks)
             blocks += batch.blocks
@@ -187,7 +178,8 @@ class Joining:
             return None
         try:
             require_window(position)
-        except Rejection:
+        except Rejection as rejection:
+            self._sources.drop(peer, "a snapshot's window", rejection)
             return None
         return blocks
 

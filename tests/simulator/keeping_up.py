@@ -5,7 +5,7 @@ ranges are verified by `Ranging._check`, where a node stands is found by `find_s
 `height_to_reach`, and what was signed and isn't remembered by `OwnPast`. Only who waits for what is simulated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from structlog.testing import capture_logs
@@ -242,9 +242,9 @@ class KeepingUp:
         shelf = cast(Any, node.provider.shelf)
         return find_stand(shelf, shelf, self._parameters, node.disk.starts[node.disk.epoch])
 
-    def batches(self, stand: Stand, last: int) -> "Batches":
-        """What follows on a stand up to a height, or to the end of the epoch."""
-        return Batches(self._sources, self._ranging, self._parameters, stand, last)
+    def batches(self, stand: Stand, last: int, among: Sequence[int] | None = None) -> "Batches":
+        """What follows on a stand up to a height, or to the end of the epoch; from these peers where some are named."""
+        return Batches(self._sources, self._ranging, self._parameters, stand, last, among)
 
     def _apply(self, batch: Batch) -> Work[None]:
         """Vertices first, then block after block."""
@@ -273,12 +273,21 @@ def _claims_in(record: EpochRecord, claimed: Mapping[int, int]) -> dict[int, int
 class Batches:
     """Checked blocks in sequence, each span from another peer."""
 
-    def __init__(self, sources: Sources, ranging: Ranging, parameters: Any, stand: Stand, last: int) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        ranging: Ranging,
+        parameters: Any,
+        stand: Stand,
+        last: int,
+        among: Sequence[int] | None,
+    ) -> None:
         self._sources = sources
         self._ranging = ranging
         self._parameters = parameters
         self._stand = stand
         self._last = last
+        self._among = among
         self._is_over = False
 
     def next(self) -> Work[Batch | None]:
@@ -286,8 +295,7 @@ class Batches:
         failures = 0
         while self._stand.height < self._last and failures < MAX_FAILURES and not self._is_over:
             first = self._stand.height + 1
-            peers = self._sources.able(first, min(self._last, first + SPAN_BLOCKS - 1))
-            peers = peers or self._sources.able(first, first)
+            peers = self._able(first, min(self._last, first + SPAN_BLOCKS - 1)) or self._able(first, first)
             if not peers:
                 return None
             peer = self._sources.next_of(peers)
@@ -301,6 +309,9 @@ class Batches:
             self._is_over = batch.after.header.closes_epoch
             return batch
         return None
+
+    def _able(self, first: int, last: int) -> list[int]:
+        return [peer for peer in self._sources.able(first, last) if self._among is None or peer in self._among]
 
     def _check(self, peer: int, raw: bytes | None, count: int) -> Batch | None:
         if raw is None or raw == REFUSED:

@@ -3,14 +3,23 @@
 from dataclasses import replace
 from random import Random
 
-from consensus.order.ranges import MAX_ANSWER_BLOCKS, RangeAnswer, RangeBlock, decode_answer, encode_answer
+from consensus.order.ranges import (
+    MAX_ANSWER_BLOCKS,
+    RangeAnswer,
+    RangeBlock,
+    decode_answer,
+    decode_outline,
+    encode_answer,
+    encode_outline,
+)
 from consensus.parameters import Parameters
 from mpisa.node.serving import BLOCKS
-from mpisa.node.snapshots import SNAPSHOTS, STATE, decode_chunk, decode_offers, encode_chunk, encode_offers
+from mpisa.node.snapshots import SNAPSHOTS, STATE, Offer, decode_chunk, decode_offers, encode_chunk, encode_offers
 from mpisa.primitives.identifiers import Height
 
 HONEST_FOR_ONCE = 0.2
 SPOILT = 0.3
+MAX_COMMITS = 1 << 16
 
 
 def lie_about(kind: str, truth: bytes, parameters: Parameters, random: Random) -> bytes:
@@ -51,8 +60,15 @@ def _other_block(block: RangeBlock, random: Random) -> RangeBlock:
         replace(block, vertices=block.vertices[::-1]),
         replace(block, outline=block.outline[:-1] + b"\0"),
         replace(block, header=block.header[:-1] + b"\1"),
+        replace(block, outline=_other_slot(block.outline)),
     ]
     return random.choice(lies)
+
+
+def _other_slot(raw: bytes) -> bytes:
+    """What the header binds by its window root alone."""
+    outline = decode_outline(raw, MAX_COMMITS)
+    return encode_outline(replace(outline, slot=outline.slot + 1))
 
 
 def _other_chunk(truth: bytes, random: Random) -> bytes:
@@ -64,8 +80,11 @@ def _other_chunk(truth: bytes, random: Random) -> bytes:
 
 
 def _other_offers(truth: bytes, random: Random) -> bytes:
-    """Headers that nobody certified."""
+    """Headers that nobody certified; one that was, but is no base for the blocks that lead to another."""
     offers = decode_offers(truth)
+    if len(offers) > 1 and random.random() < 0.5:
+        below, *above = offers
+        return encode_offers((below, *[_on_other_base(offer, below) for offer in above]))
     changed = [
         random.choice(
             [
@@ -78,3 +97,7 @@ def _other_offers(truth: bytes, random: Random) -> bytes:
         for offer in offers
     ]
     return encode_offers(tuple(changed))
+
+
+def _on_other_base(offer: Offer, below: Offer) -> Offer:
+    return replace(offer, base=below.header, base_certificate=below.certificate)
