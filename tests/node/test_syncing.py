@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.dag.vertex import decode_vertex, encode_vertex
 from consensus.order.ranges import RangeAnswer, decode_answer, encode_answer
 from consensus.parameters import Parameters
 from mpisa.network.ports import PeerId
@@ -65,6 +66,14 @@ def wrong_vertex(answer: RangeAnswer) -> RangeAnswer:
     raw = bytearray(first.vertices[-1])
     raw[20] ^= 1
     return replace(answer, blocks=(replace(first, vertices=(*first.vertices[:-1], bytes(raw))), *rest))
+
+
+def unsigned_vertex(answer: RangeAnswer) -> RangeAnswer:
+    """The first block's last vertex, the same but for its signature: the id doesn't bind that."""
+    first, *rest = answer.blocks
+    vertex = decode_vertex(first.vertices[-1], PARAMETERS)
+    raw = encode_vertex(replace(vertex, signature=bytes(len(vertex.signature))))
+    return replace(answer, blocks=(replace(first, vertices=(*first.vertices[:-1], raw)), *rest))
 
 
 async def test_a_new_node_gets_the_whole_chain(tmp_path: Path) -> None:
@@ -153,12 +162,13 @@ async def test_a_peer_that_withholds_the_next_block_costs_a_full_node_a_moment(t
     "lie",
     [
         wrong_vertex,
+        unsigned_vertex,
         lambda answer: replace(answer, blocks=answer.blocks[1:]),
         lambda answer: replace(answer, blocks=answer.blocks[::-1]),
         lambda answer: replace(answer, blocks=(*answer.blocks[:-1], replace(answer.blocks[-1], certificate=b""))),
         lambda answer: replace(answer, blocks=(replace(answer.blocks[0], vertices=()), *answer.blocks[1:])),
     ],
-    ids=["vertex", "missing block", "reordered", "no certificate", "no vertices"],
+    ids=["vertex", "signature", "missing block", "reordered", "no certificate", "no vertices"],
 )
 async def test_a_liar_is_named_and_dropped_and_the_others_deliver(
     tmp_path: Path, lie: Callable[[RangeAnswer], RangeAnswer]
