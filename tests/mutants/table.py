@@ -1,6 +1,7 @@
 """Rules broken on purpose: every fault that `make mutants` plants."""
 
 from tests.mutants.fault import Mutant
+from tests.mutants.faults_of_joins import JOINING, OFFERING, REMEMBERING
 from tests.mutants.faults_of_nodes import CERTIFICATES, CHANGES, GATES, LEDGER, PACE, SYNC
 from tests.mutants.faults_of_order import COMMIT_RULE, OFFENCES, ORDERING
 from tests.mutants.faults_of_recovery import ENDING, JOURNALLING, PERSISTENCE, RANGES_OF_VERTICES, RECOVERING
@@ -19,5 +20,8 @@ MUTANTS: tuple[Mutant, ...] = (
     *CERTIFICATES,
     *CHANGES,
     *SYNC,
+    *JOINING,
+    *OFFERING,
+    *REMEMBERING,
     *LEDGER,
 )
