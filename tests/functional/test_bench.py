@@ -23,7 +23,6 @@ def test_a_short_run_accounts_for_every_transaction() -> None:
     references = {name for name in figures if name.startswith("reference_")}
     assert set(figures) - references == {
         "certified_tps",
-        "of_signature_limit",
         "ordered_p50_ms",
         "certified_p50_ms",
         "certified_p99_ms",

@@ -86,8 +86,9 @@ def test_the_five_minute_tour(reader: Reader) -> None:
     assert "certified  yes" in reader.type(tour[2])
     assert "identical" in reader.type(tour[3]).splitlines()
     checked = reader.type(tour[4])
-    assert re.search(r"ok  certificate +height 1 signed by [34] of 4 validators", checked)
-    assert "valid: 2 headers up to height 1, certificates checked here" in checked
+    assert re.search(r"ok  certificate +height \d+ signed by [34] of 4 validators", checked)
+    # On a slow machine the heartbeat closes a block before the publish does.
+    assert re.search(r"valid: \d+ headers up to height [12], certificates checked here", checked)
     broken = reader.type(tour[5])
     assert "certified  yes" in broken
     assert "started: node2" in broken
