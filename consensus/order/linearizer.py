@@ -60,7 +60,7 @@ class Linearizer:
 
     @property
     def owes_block(self) -> bool:
-        """Whether something was ordered that no block holds yet: the next commit closes one."""
+        """Whether something was ordered that no block holds yet: without more commits nobody learns its outcome."""
         return bool(self._content)
 
     def commit(self, leader: Node, slot: int, conduct: Conduct = ()) -> CommittedSubDag:

@@ -28,7 +28,7 @@ REST_S = 2.0
 
 REQUEST_TIMEOUT_S = 10.0
 MAX_NAMED = 256
-"""Peers that are remembered as dropped or resting."""
+"""Peers whose claims are known, and those remembered as dropped or resting."""
 
 _T = TypeVar("_T")
 
@@ -65,7 +65,10 @@ class Sources:
         return peers[self._turn % len(peers)]
 
     def claim(self, peer: PeerId, bounds: Bounds) -> None:
-        """What the peer said last."""
+        """What the peer said last. Those who have gone make room: else passers-by could fill the table for good."""
+        if peer not in self.claims and len(self.claims) >= MAX_NAMED:
+            connected = {info.peer_id for info in self._network.peers()}
+            self.claims = {name: claimed for name, claimed in self.claims.items() if name in connected}
         if peer in self.claims or len(self.claims) < MAX_NAMED:
             self.claims[peer] = bounds
 
