@@ -50,7 +50,7 @@ def content(root: Path) -> dict[str, object]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if "mpisa-part" in path.name]
+    return sorted(path.name for path in folder.iterdir() if "mpisa-part" in path.name)
 
 
 async def test_a_directory_there_and_back(client: AsyncClient, tmp_path: Path) -> None:
