@@ -1,34 +1,29 @@
 """`AsyncClient`: the one core of the SDK; `Client` is its synchronous face.
 
 Every method names one route of the API; what comes back is a frozen record of `models`, what goes wrong an error of
-`mpisa.primitives.errors`. `get`, `verify` and `verify_chain` check on this machine what the node says.
+`mpisa.primitives.errors`. `get`, `verify` and `verify_chain` check on this machine what the node says. Here are bytes,
+records, transactions and checks; `chain_client` asks for the rest of the chain, `connection` reaches the node.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeAlias
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from mpisa import sdk  # its models are imported when the first answer is asked for
-from mpisa.primitives.errors import UsageError
-from mpisa.sdk.endpoint import Target, choose_target
+from mpisa.sdk.chain_client import ChainClient
+from mpisa.sdk.connection import segment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.keys import PrivateKey
     from mpisa.primitives.record import Input
     from mpisa.sdk import models
-    from mpisa.sdk.transport import Transport
     from mpisa.sdk.validators import KeyChoice
 
-DEFAULT_TIMEOUT_S: Final = 60.0
 MAX_PAGE: Final = 1_000
 
 Progress: TypeAlias = Callable[[int, int | None], None]
@@ -39,15 +34,7 @@ InputLike: TypeAlias = "Input | str | Mapping[str, Any]"
 """An input as a record, as a CID, or as a mapping with role, relation and cid or external."""
 
 
-@dataclass(slots=True)
-class ChainFacts:
-    """What a client learns of its chain once and keeps: its genesis, and one lock a signing account."""
-
-    genesis: Genesis | None = None
-    locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
-
-
-class AsyncClient:
+class AsyncClient(ChainClient):
     """A node, as seen from asyncio. Nothing is opened before the first request.
 
     `endpoint`, `token` and `home` are found as `mpisa.sdk.endpoint` describes; `timeout` is in seconds: for a whole
@@ -56,135 +43,7 @@ class AsyncClient:
     `sender`, the account's address, for one that has rotated to the given key; else it is the key's own address.
     """
 
-    def __init__(
-        self,
-        endpoint: str | None = None,
-        *,
-        token: str | None = None,
-        home: str | Path | None = None,
-        timeout: float = DEFAULT_TIMEOUT_S,
-    ) -> None:
-        self._asked = (endpoint, token, home)
-        self._target: Target | None = None
-        self._transport: Transport | None = None
-        self.timeout = timeout
-        self.chain_facts = ChainFacts()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *details: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close connections; safe to call twice."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.close()
-
-    @property
-    def target(self) -> Target:
-        """Endpoint, token and home, resolved at the first use."""
-        if self._target is None:
-            self._target = choose_target(*self._asked)
-        return self._target
-
-    @property
-    def endpoint(self) -> str:
-        """The node's URL."""
-        return self.target.endpoint
-
-    @property
-    def transport(self) -> Transport:
-        """The HTTP side, made at the first use."""
-        if self._transport is None:
-            from mpisa.sdk.transport import Transport
-
-            self._transport = Transport(self.target, self.timeout)
-        return self._transport
-
-    # The node
-
-    async def ready(self) -> models.Readiness:
-        """Whether the node serves, and if not, what it waits for."""
-        return await self.transport.call(sdk.models.Readiness, "GET", "/readyz", also=(503,))
-
-    async def node(self) -> models.NodeInfo:
-        return await self.transport.call(sdk.models.NodeInfo, "GET", "/v1/node")
-
-    async def peers(self) -> tuple[models.Peer, ...]:
-        return (await self.transport.call(sdk.models.Peers, "GET", "/v1/peers")).peers
-
-    # The chain
-
-    async def head(self) -> models.ChainHead:
-        """The newest certified chain block, as the node tells it; `verify_chain` checks."""
-        return await self.transport.call(sdk.models.ChainHead, "GET", "/v1/chain/head")
-
-    async def genesis(self) -> models.GenesisDocument:
-        return await self.transport.call(sdk.models.GenesisDocument, "GET", "/v1/chain/genesis")
-
-    async def block(self, which: int | str) -> models.ChainBlock:
-        """A chain block by height or by header hash (hex)."""
-        return await self.transport.call(sdk.models.ChainBlock, "GET", f"/v1/chain/blocks/{_segment(str(which))}")
-
-    async def headers(self, first: int = 0, limit: int = 100) -> models.HeaderPage:
-        """Certified headers from a height on, ascending."""
-        query = {"from": str(first), "limit": str(limit)}
-        return await self.transport.call(sdk.models.HeaderPage, "GET", "/v1/chain/headers", query=query)
-
-    async def cosignatures(self, epoch: int) -> models.Cosignatures:
-        """What the node holds of the co-signatures of an epoch's closing header."""
-        return await self.transport.call(sdk.models.Cosignatures, "GET", f"/v1/chain/epochs/{epoch}/cosignatures")
-
-    async def epochs(self, first: int = 0, limit: int = 100) -> models.EpochPage:
-        """The closing headers of the epochs from this one on, ascending; the running epoch has none yet."""
-        query = {"from": str(first), "limit": str(limit)}
-        return await self.transport.call(sdk.models.EpochPage, "GET", "/v1/chain/epochs", query=query)
-
-    async def transaction(self, transaction_hash: str) -> models.Transaction:
-        return await self.transport.call(
-            sdk.models.Transaction, "GET", f"/v1/transactions/{_segment(transaction_hash)}"
-        )
-
-    async def account(self, address: str) -> models.Account:
-        return await self.transport.call(sdk.models.Account, "GET", f"/v1/accounts/{_segment(address)}")
-
-    async def validators(self, height: int | None = None) -> models.Validators:
-        return await self.transport.call(sdk.models.Validators, "GET", "/v1/chain/validators", query=_at(height))
-
-    async def report(self, headers: Sequence[tuple[bytes, bytes]]) -> models.Offences:
-        """Hand in one or two certified headers (header and certificate bytes) that convict their signers."""
-        pairs = [{"header": header.hex(), "certificate": certificate.hex()} for header, certificate in headers]
-        return await self.transport.call(sdk.models.Offences, "POST", "/v1/chain/evidence", body={"headers": pairs})
-
-    async def staking(self) -> models.Staking:
-        """How validators stand: power now and next, stake, who joins, leaves or is jailed."""
-        return await self.transport.call(sdk.models.Staking, "GET", "/v1/chain/staking")
-
-    async def dag(self, rounds: int = 24) -> models.Dag:
-        """The recent DAG as the node sees it: rounds, verdicts, each authority's part."""
-        return await self.transport.call(sdk.models.Dag, "GET", "/v1/chain/dag", query={"rounds": str(rounds)})
-
-    async def vertex(self, identifier: str) -> models.DagVertexDetail:
-        """A vertex of the recent DAG by its id in hex, or the first digits of it."""
-        return await self.transport.call(sdk.models.DagVertexDetail, "GET", f"/v1/chain/dag/{_segment(identifier)}")
-
-    async def stake(self, operator: str) -> models.Stake:
-        """What an operator (an address) has at stake, and what is on its way back."""
-        return await self.transport.call(sdk.models.Stake, "GET", f"/v1/chain/staking/{_segment(operator)}")
-
-    async def state(self, key: str | bytes, height: int | None = None) -> models.StateValue:
-        """A state entry by its key (bytes or hex), at the newest certified height unless one is named."""
-        return await self.transport.call(
-            sdk.models.StateValue, "GET", f"/v1/chain/state/{_hex(key)}", query=_at(height)
-        )
-
-    async def proof(self, key: str | bytes, height: int | None = None) -> models.StateProof:
-        """The same with header, certificate, validators and map proof; see `mpisa.sdk.verify`."""
-        return await self.transport.call(
-            sdk.models.StateProof, "GET", f"/v1/chain/proof/{_hex(key)}", query=_at(height)
-        )
+    # Transactions
 
     async def submit(
         self, raw: bytes | str, wait: str = "certified", timeout: float | None = None
@@ -222,12 +81,6 @@ class AsyncClient:
 
         return submit_stream(self.transport, source, wait)
 
-    def events(self, last_event_id: int | None = None) -> AsyncIterator[models.Event]:
-        """Events as they happen; ends with an error when the node goes away. Close it with `aclose()`."""
-        from mpisa.sdk.events import stream_events
-
-        return stream_events(self.transport, last_event_id)
-
     # Bytes
 
     async def put(
@@ -257,20 +110,20 @@ class AsyncClient:
         return await get(self.transport, cid, sink, overwrite=overwrite, progress=progress)
 
     async def stat(self, cid: str) -> models.BlobStat:
-        return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{_segment(cid)}/stat")
+        return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{segment(cid)}/stat")
 
     async def ls(self, cid: str) -> tuple[models.Entry, ...]:
         """The names in a directory."""
-        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{_segment(cid)}/ls")).entries
+        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{segment(cid)}/ls")).entries
 
     async def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
         """Keep a CID on this node, fetching what is missing."""
         body = {"recursive": recursive, "name": name}
-        return await self.transport.call(sdk.models.Pin, "PUT", f"/v1/pins/{_segment(cid)}", body=body)
+        return await self.transport.call(sdk.models.Pin, "PUT", f"/v1/pins/{segment(cid)}", body=body)
 
     async def unpin(self, cid: str) -> None:
         """Stop keeping a CID; NotFound when it isn't pinned."""
-        async with self.transport.stream("DELETE", f"/v1/pins/{_segment(cid)}", total=self.timeout):
+        async with self.transport.stream("DELETE", f"/v1/pins/{segment(cid)}", total=self.timeout):
             return
 
     async def pins(self) -> tuple[models.Pin, ...]:
@@ -323,18 +176,18 @@ class AsyncClient:
 
     async def artefact(self, cid: str) -> models.ArtefactRecords:
         """Every record about a CID; NotFound when there is none."""
-        return await self.transport.call(sdk.models.ArtefactRecords, "GET", f"/v1/artefacts/{_segment(cid)}")
+        return await self.transport.call(sdk.models.ArtefactRecords, "GET", f"/v1/artefacts/{segment(cid)}")
 
     async def lineage(self, cid: str) -> models.Lineage:
         """What a CID was made from, all the way down, and what was made from it directly."""
-        return await self.transport.call(sdk.models.Lineage, "GET", f"/v1/artefacts/{_segment(cid)}/lineage")
+        return await self.transport.call(sdk.models.Lineage, "GET", f"/v1/artefacts/{segment(cid)}/lineage")
 
     async def resolve(self, name: str) -> models.Name:
         """What `owner/model@tag` points to; NotFound when nothing does."""
         from mpisa.primitives.identifiers import ArtefactName
 
         parsed = ArtefactName.parse(name)
-        path = f"/v1/names/{_segment(parsed.owner)}/{_segment(parsed.model)}"
+        path = f"/v1/names/{segment(parsed.owner)}/{segment(parsed.model)}"
         return await self.transport.call(sdk.models.Name, "GET", path, query={"tag": parsed.tag})
 
     async def set_name(
@@ -464,18 +317,3 @@ class AsyncClient:
         return await verify_chain(
             self, genesis, progress, trusted=trusted, is_skipping=skipping, against=against, is_cosigned=cosigned
         )
-
-
-def _segment(text: str) -> str:
-    """One path segment, whatever the text is."""
-    if not text or text in (".", ".."):
-        raise UsageError(f"expected an identifier, got {text!r}")
-    return quote(text, safe="")
-
-
-def _hex(key: str | bytes) -> str:
-    return _segment(key.hex() if isinstance(key, bytes) else key)
-
-
-def _at(height: int | None) -> dict[str, str]:
-    return {} if height is None else {"height": str(height)}

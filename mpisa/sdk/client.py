@@ -7,13 +7,14 @@ loop and its connections, so one client may be used from a thread pool. `close()
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
-from mpisa.sdk.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from mpisa.sdk.async_client import AsyncClient
+from mpisa.sdk.connection import DEFAULT_TIMEOUT_S
+from mpisa.sdk.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -25,67 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
-
-_CLOSE_TIMEOUT_S = 5.0
-
-
-class _LoopThread:
-    """The event loop and its thread; it doesn't know the `Client`, so that a forgotten one can be collected."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self.closed = False
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop and wait; an interrupt here cancels it there."""
-        try:
-            loop = self._running()
-        except RuntimeError:
-            work.close()
-            raise
-        future = asyncio.run_coroutine_threadsafe(work, loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self.closed:
-                raise RuntimeError("this client is closed; make a new one")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="mpisa-client", daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def close(self) -> None:
-        """Close the connections, then the loop."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-            self.closed = True
-        if loop is None or thread is None:
-            return
-        try:
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result(2 * _CLOSE_TIMEOUT_S)
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_CLOSE_TIMEOUT_S)
-            loop.close()
-
-    async def _end(self) -> None:
-        """Let interrupted work clean up behind itself (a download removes its parts), then close connections."""
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=_CLOSE_TIMEOUT_S)
-        await self._client.close()
 
 
 class Client:
@@ -100,7 +40,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._client = AsyncClient(endpoint, token=token, home=home, timeout=timeout)
-        self._loop = _LoopThread(self._client)
+        self._loop = LoopThread(self._client)
         self._finalizer = weakref.finalize(self, self._loop.close)
 
     def __enter__(self) -> Self:
