@@ -2,8 +2,8 @@
 
 Headers, bodies, receipts, the state with its map, indices and the engine's cursor of one chain block are ONE synced
 batch; whatever happens, the store shows the state after a whole number of chain blocks. The state and its map are
-`state_map`'s; this module is the rest and the batch. A height is written once: a different header for it is refused, so
-that nothing can make this node sign twice.
+`state_map`'s, certificates `certificate_store`'s; this module is the rest and the batch. A height is written once: a
+different header for it is refused, so that nothing can make this node sign twice.
 
 Keys and encodings: chain_records, state_storage. One writer (the ordering task, through one executor thread), any
 number of readers in the loop.
@@ -11,13 +11,14 @@ number of readers in the loop.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from mpisa.node.certificate_store import CertificateStore
 from mpisa.node.chain_records import (
     BASE,
     BODY,
     CERTIFICATE,
-    COMPLETE,
     CURSOR,
     EPOCH,
     EPOCH_ENTRIES,
@@ -40,17 +41,13 @@ from mpisa.node.chain_records import (
 from mpisa.node.cosigning import CosignatureStore
 from mpisa.node.database import Database, prefix_end
 from mpisa.node.epoch_record import EpochRecord
+from mpisa.node.header_cache import HeaderCache
 from mpisa.node.state_check import check_history, check_state
-from mpisa.node.state_map import RECENT_HEIGHTS, StateMap
+from mpisa.node.state_map import StateMap
 from mpisa.node.state_pins import Pins
 from mpisa.primitives import codec
 from mpisa.primitives.errors import InvalidConfig, NotFound, StoreDamaged
-from mpisa.primitives.header import (
-    Certificate,
-    Header,
-    decode_header,
-    header_hash,
-)
+from mpisa.primitives.header import Certificate, Header, decode_header, header_hash
 from mpisa.primitives.receipt import Receipt
 from storage.leveldb import remove_database
 
@@ -88,12 +85,10 @@ class ChainStore:
         self._state: StateMap
         self._pins = Pins(database)
         self.cosignatures = CosignatureStore(database)
+        self._certificates = CertificateStore(database)
+        self._headers = HeaderCache(database)
         self._height = 0
-        self._certified = 0
-        self._complete = 0
         self._lowest = 1
-        self._headers: dict[int, Header] = {}
-        self._hashes: dict[int, bytes] = {}
         self._epochs: dict[int, EpochRecord] = {}
 
     @classmethod
@@ -131,11 +126,8 @@ class ChainStore:
         self._state = StateMap(self._db, self._height, int.from_bytes(self._db.get(BASE) or b"", "big"))
         if self._state.load() != self.header(self._height).state_root:
             raise self._damage(path, f"the state doesn't have the root of the header at height {self._height}")
-        certified = self._db.range(CERTIFICATE, prefix_end(CERTIFICATE), limit=1, reverse=True)
-        self._certified = int.from_bytes(certified[0][0][1:], "big") if certified else 0
-        self._complete = int.from_bytes(self._db.get(COMPLETE) or b"", "big")
         self._lowest = int.from_bytes(self._db.get(LOWEST) or number(1), "big")
-        self._extend_complete()
+        self._certificates.load()
 
     @staticmethod
     def _damage(path: Path, what: str) -> StoreDamaged:
@@ -149,7 +141,7 @@ class ChainStore:
     @property
     def certified_height(self) -> int:
         """The latest height with a certificate; 0 until there is one."""
-        return self._certified
+        return self._certificates.highest
 
     @property
     def cursor(self) -> bytes | None:
@@ -170,23 +162,10 @@ class ChainStore:
 
     def header(self, height: int) -> Header:
         """Raises NotFound."""
-        cached = self._headers.get(height)
-        if cached is not None:
-            return cached
-        raw = self._db.get(HEADER + number(height)) if 0 <= height < 1 << 63 else None
-        if raw is None:
+        header = self._headers.get(height)
+        if header is None:
             raise self._not_kept(height)
-        header = decode_header(raw)
-        self._remember(height, header)
         return header
-
-    def _remember(self, height: int, header: Header) -> None:
-        if len(self._headers) >= RECENT_HEIGHTS:
-            oldest = next(iter(self._headers))
-            self._headers.pop(oldest, None)
-            self._hashes.pop(oldest, None)
-        self._headers[height] = header
-        self._hashes[height] = header_hash(header)
 
     @property
     def lowest_height(self) -> int:
@@ -205,15 +184,11 @@ class ChainStore:
 
     def hash_at(self, height: int) -> bytes:
         """The header hash at a height. Raises NotFound."""
-        header = self.header(height)
-        return self._hashes.get(height) or header_hash(header)
+        return self._headers.hash_of(height, self.header(height))
 
     def reread_header(self, height: int) -> Header:
         """The header as the disk has it now, past every cache: what is signed is what was stored."""
-        raw = self._db.get(HEADER + number(height))
-        if raw is None:
-            raise self._not_kept(height)
-        return decode_header(raw)
+        return decode_header(self.raw_header(height))
 
     def height_of(self, block_hash: bytes) -> int:
         """Raises NotFound."""
@@ -224,35 +199,21 @@ class ChainStore:
 
     def certificate(self, height: int) -> Certificate | None:
         """None for genesis and while the block is ordered only."""
-        raw = self._db.get(CERTIFICATE + number(height))
-        return None if raw is None else Certificate.decode(raw)
+        return self._certificates.get(height)
 
     @property
     def complete_height(self) -> int:
         """The height up to which every certificate is here."""
-        return self._complete
+        return self._certificates.complete
 
     def missing_certificates(self, limit: int, through: int = 0) -> list[int]:
         """Heights up to the latest certified one, or `through`, without a certificate of their own, lowest first."""
-        missing: list[int] = []
-        for height in range(self._complete + 1, max(self._certified, through) + 1):
-            if len(missing) == limit:
-                break
-            if self._db.get(CERTIFICATE + number(height)) is None:
-                missing.append(height)
-        return missing
+        missing = self._certificates.missing(max(self.certified_height, through))
+        return list(islice(missing, limit))
 
     def uncertified(self) -> list[int]:
         """Executed heights without a certificate, lowest first: what the engine is told of again after a restart."""
-        return [
-            height
-            for height in range(self._complete + 1, self._height + 1)
-            if self._db.get(CERTIFICATE + number(height)) is None
-        ]
-
-    def _extend_complete(self) -> None:
-        while self._complete < self._certified and self._db.get(CERTIFICATE + number(self._complete + 1)) is not None:
-            self._complete += 1
+        return list(self._certificates.missing(self._height))
 
     def transactions(self, height: int) -> tuple[bytes, ...]:
         """Signed transactions of a chain block, in order. Raises NotFound."""
@@ -271,14 +232,14 @@ class ChainStore:
 
     def raw_header(self, height: int) -> bytes:
         """The header's bytes, past every cache: for any thread. Raises NotFound."""
-        raw = self._db.get(HEADER + number(height))
+        raw = self._headers.raw(height)
         if raw is None:
             raise self._not_kept(height)
         return raw
 
     def raw_certificate(self, height: int) -> bytes:
         """The certificate's bytes, empty where there is none; for any thread."""
-        return self._db.get(CERTIFICATE + number(height)) or b""
+        return self._certificates.raw(height)
 
     def outline(self, height: int) -> bytes | None:
         """Which vertices the block's commits ordered; None for genesis and for what isn't kept."""
@@ -364,10 +325,10 @@ class ChainStore:
         assert header.height == self._height + 1, "chain blocks are committed in order"
         assert update.root == header.state_root, "the map given is the one of the header"
         places = self._places(block.receipts, header.height)
-        self._db.write(update.batch + places + block_changes(block, self._complete), sync=sync)
+        self._db.write(update.batch + places + block_changes(block, self._certificates.complete), sync=sync)
         self._state.publish(update)
         self._pins.expire(header.height)
-        self._remember(header.height, header)
+        self._headers.remember(header.height, header)
         self._height = header.height
 
     def _places(self, receipts: Sequence[Receipt], height: int) -> list[Change]:
@@ -380,13 +341,7 @@ class ChainStore:
 
     def add_certificate(self, height: int, certificate: Certificate) -> bool:
         """Keeps the first certificate of a height; False when there is one already. Not synced: peers have it too."""
-        key = CERTIFICATE + number(height)
-        if self._db.get(key) is not None:
-            return False
-        self._db.write([(key, certificate.encode())], sync=False)
-        self._certified = max(self._certified, height)
-        self._extend_complete()
-        return True
+        return self._certificates.add(height, certificate)
 
     def prune(self, through: int) -> None:
         """Forgets the chain blocks up to this height, all of them or none: bodies, receipts, outlines and places, and
@@ -407,10 +362,8 @@ class ChainStore:
         batch.append((LOWEST, number(through + 1)))
         self._db.write(batch, sync=False)
         self._lowest = through + 1
-        self._complete = max(self._complete, through)
-        for height in [height for height in list(self._headers) if 0 < height <= through]:
-            self._headers.pop(height, None)
-            self._hashes.pop(height, None)
+        self._certificates.pruned(through)
+        self._headers.forget(through)
 
     def replace(self, path: Path) -> None:
         """Goes on with the store that was made whole at `path`, which takes this one's place on the disk.

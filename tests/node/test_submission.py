@@ -130,12 +130,12 @@ async def test_intake_stops_when_certification_lags_and_opens_when_it_has_caught
         first = await node.submit(cluster.transfer(ALICE, 0), "certified")
         submissions._lag = 2
         certified = store.certified_height
-        store._certified = store.height - 3
+        store._certificates.highest = store.height - 3
         with pytest.raises(SafeHalt) as caught:
             await node.submit(cluster.transfer(ALICE, 1))
         assert "certification is 3 chain blocks behind ordering, at most 2 are allowed" in str(caught.value)
         assert node.ready()[0] is False
-        store._certified = certified
+        store._certificates.highest = certified
         assert first.height is not None
         assert (await node.submit(cluster.transfer(ALICE, 1), "certified")).status is TransactionState.CERTIFIED
 
