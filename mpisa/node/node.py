@@ -17,15 +17,17 @@ from consensus.dag.conflicts import evidence_in
 from consensus.events import EvidenceOffered
 from consensus.parameters import Parameters
 from mpisa._version import __version__
+from mpisa.node.assembling import assemble
 from mpisa.node.clock import Clock, SystemClock
 from mpisa.node.events import EventHub
 from mpisa.node.following import follow
 from mpisa.node.home import HomeLock
 from mpisa.node.link_faults import faults_of, rules_of
 from mpisa.node.logs import configure_logging
+from mpisa.node.metrics import metrics_of
 from mpisa.node.offences import jurisdiction_in
-from mpisa.node.runtime import Runtime, Setup, assemble, read_setup
-from mpisa.node.status import metrics_of, peers_of, reasons_not_ready, status_of
+from mpisa.node.runtime import Runtime, Setup, read_setup
+from mpisa.node.status import peers_of, reasons_not_ready, status_of
 from mpisa.node.surveying import dag_of, vertex_of
 from mpisa.node.views import EventKind, OffenceView, WaitFor
 from mpisa.primitives.errors import Denied, MpisaError, NotReady, UsageError

@@ -1,10 +1,7 @@
-"""What a node says of itself: ready or why not, peers, figures. Pure reading of a Runtime."""
+"""What a node says of itself: ready or why not, where it is, its peers. Pure reading of a Runtime."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mpisa._version import __version__
@@ -13,10 +10,7 @@ from mpisa.node.syncing import Phase
 from mpisa.node.views import NodeStatus, PeerView
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mpisa.network.ports import PeerAddress
-    from mpisa.node.home import Home
     from mpisa.node.runtime import Runtime, Setup
 
 BEHIND_ROUNDS = 8
@@ -75,7 +69,7 @@ def status_of(
 ) -> NodeStatus:
     """Everything that `mpisa node status` shows."""
     engine = runtime.helm.status()
-    round_number, commit_index = _where(runtime)
+    round_number, commit_index = where(runtime)
     stats = runtime.blocks.stats()
     own = None if engine.own is None else runtime.store.epoch(engine.epoch).validators[engine.own]
     address = runtime.network.address
@@ -118,7 +112,7 @@ def _progress(runtime: Runtime) -> str | None:
     return progress.describe()
 
 
-def _where(runtime: Runtime) -> tuple[int, int]:
+def where(runtime: Runtime) -> tuple[int, int]:
     """Round and commit index: the engine's, or those of the blocks applied while it rests."""
     stand = runtime.behind.syncing.stand
     if not runtime.behind.keeping_up.is_away or stand is None:
@@ -152,87 +146,3 @@ def peers_of(runtime: Runtime) -> tuple[PeerView, ...]:
 
 def _addresses(address: PeerAddress) -> tuple[str, ...]:
     return (*address.multiaddrs, *((address.peer_url,) if address.peer_url else ()))
-
-
-def _certification_lag_ms(runtime: Runtime, now_ms: int) -> int:
-    """How long ago the oldest chain block without a certificate was made."""
-    if not runtime.submissions.lag():
-        return 0
-    return max(0, now_ms - runtime.store.header(runtime.store.certified_height + 1).time_ms)
-
-
-def directory_bytes(path: Path) -> int:
-    """What the files right in a directory hold; those that go meanwhile count nothing."""
-    total = 0
-    with os.scandir(path) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                total += entry.stat(follow_symlinks=False).st_size
-    return total
-
-
-def metrics_of(runtime: Runtime, home: Home, now_ms: int) -> dict[str, float]:
-    """Counters end in _total; the rest are gauges. Sizes in bytes. docs/metrics.md says what each means."""
-    engine = runtime.helm.status()
-    round_number, commit_index = _where(runtime)
-    stats = runtime.blocks.stats()
-    counters: dict[str, int] = {}
-    for source in (
-        runtime.ordering.counters,
-        runtime.submissions.counters,
-        runtime.publishing.counters,
-        runtime.retrieval,
-    ):
-        counters |= asdict(source)
-    counters |= {
-        "vertices_received": runtime.links.vertices_received,
-        "leader_slots_committed": engine.slots_committed,
-        "leader_slots_skipped": engine.slots_skipped,
-        "frames_rejected": runtime.links.frames_rejected,
-        "frames_of_other_epochs": runtime.links.frames_of_other_epochs,
-        "syncs": runtime.behind.syncing.progress.syncs,
-        "sync_blocks_applied": runtime.behind.applying.blocks_applied,
-        "sync_commits_applied": runtime.behind.applying.commits_applied,
-        "sync_liars_dropped": runtime.behind.sources.liars_dropped,
-        "blocks_pruned": runtime.behind.pruning.blocks_pruned,
-    }
-    counters |= {f"network_{name}": value for name, value in asdict(runtime.network.snapshot()).items()}
-    lag = counters.pop("network_reprovide_lag_seconds", 0)
-    figures: dict[str, float] = {f"{name}_total": float(value) for name, value in sorted(counters.items())}
-    figures |= {f"cpu_{stage.value}_seconds_total": spent for stage, spent in runtime.stages.seconds.items()}
-    return figures | {
-        "network_reprovide_lag_seconds": float(lag),
-        "epoch": float(engine.epoch),
-        "authority": float(engine.own is not None and engine.sitting_out is None),
-        "epochs_open": float(len(runtime.helm.committees)),
-        "round": float(round_number),
-        "commit_index": float(commit_index),
-        "kept_from_height": float(runtime.store.lowest_height),
-        "sync_in_flight": float(runtime.behind.ranging.in_flight),
-        "sync_target_height": float(runtime.behind.syncing.progress.target),
-        "ordered_height": float(runtime.store.height),
-        "certified_height": float(runtime.store.certified_height),
-        "certification_lag_blocks": float(runtime.submissions.lag()),
-        "certification_lag_ms": float(_certification_lag_ms(runtime, now_ms)),
-        "certified_age_ms": float(runtime.freshness.age_ms),
-        "behind_blocks": float(max(0, runtime.behind.sources.highest() - runtime.store.certified_height)),
-        "intake_stopped": float(runtime.submissions.halted() is not None),
-        "dag_vertices": float(engine.vertices),
-        "dag_pending": float(engine.pending),
-        "dag_held": float(engine.held),
-        "dag_missing": float(engine.missing),
-        "leaders_suspended": float(len(engine.suspended)),
-        "authorities_silent": float(len(engine.suspects)),
-        "link_faults": float(len(runtime.network.link_rules())),
-        "ledger_store_bytes": float(directory_bytes(home.ledger)),
-        "vertex_store_bytes": float(directory_bytes(home.consensus)),
-        "inbox_events": float(len(runtime.inbox)),
-        "mempool_transactions": float(len(runtime.pool)),
-        "mempool_bytes": float(runtime.pool.size),
-        "mempool_in_flight": float(runtime.pool.in_flight),
-        "peers": float(len(runtime.network.peers())),
-        "authority_links": float(len(runtime.network.authorities.linked())),
-        "store_blocks": float(stats.blocks),
-        "store_bytes": float(stats.bytes_used),
-        "equivocators": float(len(engine.evidence)),
-    }

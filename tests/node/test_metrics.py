@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mpisa.api.event_feed import EventFeed
 from mpisa.api.metrics import Metrics
-from mpisa.node.status import directory_bytes
+from mpisa.node.metrics import directory_bytes
 from tests.node.cluster import key_of, running
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
