@@ -8,7 +8,6 @@ round (section 16). The epochs of a node are `consensus.succession`'s business.
 """
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Final
 
 from consensus import events
@@ -36,7 +35,7 @@ from consensus.recovery import read_proposal, restore, resume
 from consensus.reporting import hear, report, unhear
 from consensus.resender import Resender
 from consensus.status import EngineStatus, describe
-from consensus.survey import SeenVertex, Survey, describe_vertex, look
+from consensus.survey import SeenVertex, Survey, find_vertices, look
 from consensus.timers import Timers
 from consensus.workload import Workload
 from mpisa.primitives.header import Header
@@ -182,8 +181,7 @@ class Engine:
 
     def find(self, prefix: bytes) -> list[SeenVertex]:
         """The vertices of the graph whose id begins so, two at most."""
-        found = (node for node in self._graph.nodes() if node.id.startswith(prefix))
-        return [describe_vertex(node) for node in islice(found, 2)]
+        return find_vertices(self._graph, prefix)
 
     def _receive(self, event: events.VertexReceived) -> None:
         vertex = event.vertex

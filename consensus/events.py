@@ -7,6 +7,9 @@ backwards.
 
 Where a `VertexReceived`, an authority index or a round stands, `epoch` says whose: a node may serve one epoch while it
 takes part in the next.
+
+One long file on purpose: it declares the whole contract between consensus and its shells and does nothing. Requests
+and their answers refer to each other across the border of in and out, and whoever writes a shell reads it end to end.
 """
 
 from collections.abc import Iterable

@@ -6,6 +6,7 @@ own (docs/protocol.md, section 6); one is final once every slot before it is dec
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from consensus.dag.committee import Committee
@@ -108,8 +109,13 @@ def look(
     return Survey(epoch, graph.pruned_round, checkpoint.index, rounds, parts)
 
 
-def describe_vertex(node: Node) -> SeenVertex:
-    """What is shown of a vertex."""
+def find_vertices(graph: Graph, prefix: bytes) -> list[SeenVertex]:
+    """Those whose id begins so, two at most: more than one means that the prefix is too short."""
+    found = (node for node in graph.nodes() if node.id.startswith(prefix))
+    return [_describe(node) for node in islice(found, 2)]
+
+
+def _describe(node: Node) -> SeenVertex:
     header = node.vertex.header
     return SeenVertex(
         node.id,
@@ -125,7 +131,7 @@ def describe_vertex(node: Node) -> SeenVertex:
 
 def _round(graph: Graph, sequencer: Sequencer, decisions: list[Decision] | None, number: int) -> SeenRound:
     vertices = tuple(
-        describe_vertex(node) for author in sorted(graph.authors_at(number)) for node in graph.at(number, author)
+        _describe(node) for author in sorted(graph.authors_at(number)) for node in graph.at(number, author)
     )
     last = sequencer.last_slot
     if decisions is None:  # nobody votes on it yet
