@@ -27,6 +27,7 @@ from storage.check import quarantine_damage, verify_packs
 from storage.commit_queue import CommitQueue, Request
 from storage.files import DirectoryLock, FileLayer, OsFiles, PackFiles, disk_error, make_directory
 from storage.index import BlockIndex, Checkpoint, Entry
+from storage.leases import Lease, Leases
 from storage.leveldb import REPAIR_HINT
 from storage.opening import drop_unreadable_index, open_index
 from storage.pack_writer import MAX_PACK_BYTES, PackWriter
@@ -59,6 +60,7 @@ class DiskBlockStore:
         self._bytes = sum(packs.size(number) for number in packs.numbers())
         self._max_bytes = max_bytes
         self._queue = CommitQueue(self._commit)
+        self._leases = Leases()
         self._closed = False
 
     @classmethod
@@ -98,34 +100,41 @@ class DiskBlockStore:
         """See BlockStore.get."""
         if is_inline(cid):
             return cid.digest
-        entry = self._index.lookup(cid.multihash)
-        if entry is None:
-            raise not_found(cid)
-        try:
-            return self._read(cid, entry)
-        except FileNotFoundError:
-            moved = self._index.lookup(cid.multihash)
-            if moved is None:
-                raise not_found(cid) from None
+        tried: Entry | None = None
+        while True:
+            entry = self._lookup(cid)
+            if entry is None:
+                raise not_found(cid)
             try:
-                return self._read(cid, moved)
+                return self._read(cid, entry)
             except OSError as error:
-                raise self._unreadable(cid, moved, error) from error
-        except OSError as error:
-            raise self._unreadable(cid, entry, error) from error
+                if not isinstance(error, FileNotFoundError) or entry == tried:
+                    raise self._unreadable(cid, entry, error) from error
+                tried = entry  # the block may have moved, more than once, since it was looked up
 
     def has(self, cid: Cid) -> bool:
         """See BlockStore.has."""
-        return is_inline(cid) or self._index.contains(cid.multihash)
+        if is_inline(cid):
+            return True
+        return self._leases.touch(cid.multihash) and self._index.contains(cid.multihash)
 
     def size_of(self, cid: Cid) -> int:
         """See BlockStore.size_of."""
         if is_inline(cid):
             return len(cid.digest)
-        entry = self._index.lookup(cid.multihash)
+        entry = self._lookup(cid)
         if entry is None:
             raise not_found(cid)
         return entry.length
+
+    def lengths(self, cids: Sequence[Cid]) -> list[int | None]:
+        """See BlockStore.lengths."""
+        return [self._length(cid) for cid in cids]
+
+    def lease(self, what: str) -> Lease:
+        """See BlockStore.lease."""
+        pack = self._writer.pack  # read before the length: a pack begun in between only moves the place forward
+        return self._leases.open(what, (pack, self._writer.length))
 
     def put(self, blocks: Sequence[tuple[Cid, bytes]]) -> None:
         """See BlockStore.put."""
@@ -175,6 +184,16 @@ class DiskBlockStore:
             self._index.close()
             self._lock.release()
 
+    def _lookup(self, cid: Cid) -> Entry | None:
+        """The block's place, protected from here on under the leases that are open; None when it is not here."""
+        return self._index.lookup(cid.multihash) if self._leases.touch(cid.multihash) else None
+
+    def _length(self, cid: Cid) -> int | None:
+        if is_inline(cid):
+            return len(cid.digest)
+        entry = self._lookup(cid)
+        return None if entry is None else entry.length
+
     def _read(self, cid: Cid, entry: Entry) -> bytes:
         with self._packs.lease(entry.pack) as descriptor:
             header_length = RECORD_HEADER_BYTES + len(entry.cid.to_bytes())
@@ -211,7 +230,10 @@ class DiskBlockStore:
             mine: dict[bytes, tuple[Cid, bytes]] = {}
             for cid, data in request.blocks:
                 multihash = cid.multihash
-                if multihash in fresh or multihash in mine or is_inline(cid) or self._index.contains(multihash):
+                if is_inline(cid) or multihash in fresh or multihash in mine:
+                    continue
+                if self._index.contains(multihash):
+                    self._leases.touch(multihash)
                     continue
                 mine[multihash] = (cid, data)
             size = sum(record_size(len(cid.to_bytes()), len(data)) for cid, data in mine.values())

@@ -31,6 +31,7 @@ class PinReason(StrEnum):
 
     USER = "user"
     PUBLISH = "publish"
+    CUSTODY = "custody"
 
 
 @dataclass(frozen=True, slots=True)
