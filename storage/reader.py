@@ -12,6 +12,7 @@ from mpisa.primitives.car_stream import MAX_FILE_DEPTH, MAX_PENDING_LINKS, MAX_S
 from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
 from mpisa.primitives.dag_pb import decode_node
 from mpisa.primitives.errors import IntegrityError, NotFound, Rejection, RejectionReason, UsageError
+from mpisa.primitives.links import links_of
 from mpisa.primitives.unixfs_tree import (
     Content,
     DirectoryContent,
@@ -149,7 +150,7 @@ class DagReader:
         """All blocks below a CID, each before those it links to, in the order of the links: that of a CAR stream.
 
         With `duplicates` a block comes as often as it is linked, so that a receiver needs to remember none; without,
-        once. Identity CIDs are left out. Links of any dag-pb block are followed, files or not.
+        once. Identity CIDs are left out. Links of dag-pb, dag-cbor and dag-json blocks are followed, files or not.
         """
         stack: list[tuple[Cid, int]] = [(cid, 0)]
         seen: set[bytes] = set()
@@ -162,16 +163,16 @@ class DagReader:
             block = self._block(current)
             if current.digest_code != IDENTITY:
                 yield current, block
-            if current.codec != DAG_PB:
+            links = links_of(current, block)
+            if not links:
                 continue
             if depth == MAX_TREE_DEPTH + MAX_FILE_DEPTH:
                 raise Rejection(RejectionReason.TOO_DEEP, f"block {current} lies more than {depth} levels deep")
-            links = decode_node(block).links
             if len(stack) + len(links) > MAX_PENDING_LINKS:
                 raise Rejection(
                     RejectionReason.TOO_LARGE, f"{cid} links to more than {MAX_PENDING_LINKS} blocks at once"
                 )
-            stack += [(Cid.from_bytes(link.hash).require_supported(), depth + 1) for link in reversed(links)]
+            stack += [(link.require_supported(), depth + 1) for link in reversed(links)]
 
     def _block(self, cid: Cid) -> bytes:
         return cid.digest if cid.digest_code == IDENTITY else self._get(cid)

@@ -1,8 +1,8 @@
 """Walking a DAG of blocks: which blocks it has, which are missing, and its CAR stream. Iterative, bounded, never twice.
 
-Only DAG-PB blocks have links here; every other codec is a leaf. A retrieval visits a block that many parents share
-once, so a small DAG can't pretend to be a huge one; a CAR stream repeats it, since its receiver then needs to
-remember none.
+Links are those of DAG-PB, DAG-CBOR and DAG-JSON; blocks of other codecs are leaves. A retrieval visits a block that
+many parents share once, so a small DAG can't pretend to be a huge one; a CAR stream repeats it, since its receiver then
+needs to remember none.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mpisa.primitives import links
 from mpisa.primitives.car_stream import MAX_PENDING_LINKS
-from mpisa.primitives.cid import DAG_PB, IDENTITY, Cid
-from mpisa.primitives.dag_pb import decode_node
+from mpisa.primitives.cid import IDENTITY, Cid
 from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
+from mpisa.primitives.links import LINKING_CODECS
 
 MAX_DAG_BLOCKS = 1 << 20
 SCAN_MISSING = 4_096
@@ -32,14 +33,12 @@ class Blocks(Protocol):
 
 def links_of(cid: Cid, data: bytes) -> list[Cid]:
     """The CIDs that a block links to, in order, each checkable here. Raises Rejection for a malformed block."""
-    if cid.codec != DAG_PB:
-        return []
-    return [Cid.from_bytes(link.hash).require_supported() for link in decode_node(data).links]
+    return [child.require_supported() for child in links.links_of(cid, data)]
 
 
 def visit_name(cid: Cid) -> bytes:
     """What makes a visit the same one: the content, and whether it is read as a node or as a leaf."""
-    return b"n" + cid.digest if cid.codec == DAG_PB else cid.digest
+    return bytes((cid.codec & 0xFF,)) + cid.digest if cid.codec in LINKING_CODECS else cid.digest
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ def scan_local(store: Blocks, walk: Walk) -> LocalScan:
         if not walk.first_visit(cid):
             continue
         try:
-            if cid.codec == DAG_PB:
+            if cid.codec in LINKING_CODECS:
                 data = store.get(cid)
                 walk.push(links_of(cid, data))
                 size += len(data)

@@ -17,8 +17,9 @@ import structlog
 
 from mpisa.node.dag import Walk, links_of, next_piece, scan_local
 from mpisa.node.views import Retrieved
-from mpisa.primitives.cid import DAG_PB, Cid
+from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import IntegrityError, MpisaError, NotFound, TimedOut, Unreachable
+from mpisa.primitives.links import LINKING_CODECS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -212,11 +213,11 @@ class Retrieval:
 
     def _expand(self, cid: Cid, data: bytes) -> None:
         """Puts the links of an arrived block in front: missing ones are wanted, local nodes are walked later."""
-        if cid.codec != DAG_PB:
+        if cid.codec not in LINKING_CODECS:
             return
         missing: list[Cid] = []
         for child in links_of(cid, data):
-            if child.codec == DAG_PB and self._environment.store.has(child):
+            if child.codec in LINKING_CODECS and self._environment.store.has(child):
                 self._walk.stack.append(child)
             elif self._walk.first_visit(child):
                 if self._environment.store.has(child):

@@ -18,6 +18,8 @@ from mpisa.primitives.errors import Rejection, RejectionReason
 
 RAW: Final = 0x55
 DAG_PB: Final = 0x70
+DAG_CBOR: Final = 0x71
+DAG_JSON: Final = 0x0129
 SHA2_256: Final = 0x12
 IDENTITY: Final = 0x00
 
