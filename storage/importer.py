@@ -13,10 +13,10 @@ from pathlib import Path
 
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import Denied, IntegrityError, MpisaError, NotFound, UsageError
+from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile
+from mpisa.primitives.unixfs_directory import build_directory
+from mpisa.primitives.unixfs_layout import Node
 from storage.blockstore import BlockStore, Progress
-from storage.directory import build_directory
-from storage.layout import Node
-from storage.profiles import DEFAULT_PROFILE, Profile
 from storage.session import ImportResult, ImportSession, Reader
 from storage.tar_import import import_tar
 

@@ -13,6 +13,7 @@ from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
 from mpisa.primitives.dag_pb import decode_node
 from mpisa.primitives.errors import IntegrityError, NotFound, Rejection, RejectionReason, UsageError
 from mpisa.primitives.links import links_of
+from mpisa.primitives.unixfs_directory import name_hash
 from mpisa.primitives.unixfs_tree import (
     Content,
     DirectoryContent,
@@ -23,7 +24,6 @@ from mpisa.primitives.unixfs_tree import (
     SymlinkContent,
     read_block,
 )
-from storage.directory import name_hash
 
 Get = Callable[[Cid], bytes]
 

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from mpisa.primitives.cid import Cid
+from mpisa.primitives.profiles import Profile
+from mpisa.primitives.unixfs_layout import BalancedBuilder, Leaf, Node, make_leaf, make_symlink
 from storage.blockstore import BlockStore, Progress
-from storage.layout import BalancedBuilder, Leaf, Node, make_leaf, make_symlink
-from storage.profiles import Profile
 
 HASH_THREADS = 2
 MAX_CHUNKS_IN_FLIGHT = 4

@@ -8,10 +8,10 @@ refusal names the entry. Files are chunked as they arrive; of the tree only name
 from dataclasses import dataclass, field
 
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile
+from mpisa.primitives.unixfs_directory import build_directory
+from mpisa.primitives.unixfs_layout import Node
 from storage.blockstore import BlockStore, Progress
-from storage.directory import build_directory
-from storage.layout import Node
-from storage.profiles import DEFAULT_PROFILE, Profile
 from storage.session import ImportResult, ImportSession, Reader
 from storage.tar_reader import EntryKind, TarEntry, TarReader
 

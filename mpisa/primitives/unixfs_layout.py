@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from mpisa.primitives.cid import DAG_PB, RAW, Cid
 from mpisa.primitives.dag_pb import PBLink, PBNode, encode_node
+from mpisa.primitives.profiles import Profile
 from mpisa.primitives.unixfs import FileType, UnixFsNode, encode_unixfs
-from storage.profiles import Profile
 
 Sink = Callable[[Cid, bytes], None]
 """Takes a finished block."""

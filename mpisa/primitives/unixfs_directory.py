@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 import mmh3
 
 from mpisa.primitives.cid import DAG_PB, Cid
-from mpisa.primitives.dag_pb import PBLink, PBNode, encode_node
+from mpisa.primitives.dag_pb import MAX_NODE_BYTES, PBLink, PBNode, encode_node
 from mpisa.primitives.errors import UsageError
+from mpisa.primitives.profiles import DirectoryEstimate, Profile
 from mpisa.primitives.unixfs import MURMUR3_X64_64, FileType, UnixFsNode, encode_unixfs
-from storage.blockstore import MAX_BLOCK_BYTES
-from storage.layout import Node, Sink
-from storage.profiles import DirectoryEstimate, Profile
+from mpisa.primitives.unixfs_layout import Node, Sink
 
 HAMT_HASH_BYTES = 8
 """The hash has eight bytes, so a HAMT is at most eight nodes deep."""
@@ -48,9 +47,9 @@ def _estimate(links: tuple[PBLink, ...], block: bytes, profile: Profile) -> int:
 
 
 def _finish(block: bytes, links: tuple[PBLink, ...], profile: Profile, sink: Sink) -> Node:
-    if len(block) > MAX_BLOCK_BYTES:
+    if len(block) > MAX_NODE_BYTES:
         raise UsageError(
-            f"a directory of {len(links)} entries takes a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} fit",
+            f"a directory of {len(links)} entries takes a block of {len(block)} bytes; at most {MAX_NODE_BYTES} fit",
             hint="choose a lower HAMT threshold",
         )
     cid = Cid.of(block, codec=DAG_PB, version=profile.cid_version)
