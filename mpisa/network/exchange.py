@@ -1,9 +1,11 @@
 """Blocks by CID from several providers: in parallel, each hashed before it is returned, liars left out, slow ones
 asked last.
 
-A provider's standing is an estimate of its speed and a count of its faults, kept between calls. For each block the
-provider that should deliver first is asked; one that lacks the block, stalls or fails is not asked for that block
-again, one that lied is not asked for anything for a while. Small blocks travel in batches. Nothing is written here:
+For each block the provider that should deliver first is asked (see `standings`); one that lacks the block, stalls or
+fails is not asked for that block again, one that lied is not asked for anything for a while. When an answer is late,
+another provider is asked for the same block beside it: the first right answer wins and the other request is given up.
+At the end, when nothing new is left to ask for, that happens sooner: whoever is done takes over from whoever is slow.
+Small blocks travel in batches. Few are asked for at first, so that the first one comes fast. Nothing is written here:
 what was already stored need not be asked again, which is all that resuming takes. Non-goals: finding providers,
 storing.
 """
@@ -11,13 +13,14 @@ storing.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mpisa.network.ports import NetworkLimits, NetworkStats, PeerAddress, PeerId
+from mpisa.network.ports import NetworkLimits, NetworkStats, PeerAddress, PeerId, ProviderFeed
+from mpisa.network.standings import FAULTS_TO_DEMOTE, LIAR_SECONDS, Standing, Standings
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import IntegrityError, MpisaError, NotFound, TimedOut, Unreachable
 
@@ -25,11 +28,22 @@ HASH_INLINE_BYTES = 16 * 1024
 """Below this, hashing costs less than a trip to another thread."""
 
 BATCH_TARGET_BYTES = 1 << 20
-FAULTS_TO_DEMOTE = 3
-LIAR_SECONDS = 600.0
-MAX_STANDINGS = 1024
-FIRST_SPEED = 8 << 20
-SPEED_WEIGHT = 0.3
+FIRST_IN_FLIGHT = 2
+"""Answers that are waited for at first; each that comes makes room for one more, up to the caller's bound."""
+
+RACERS = 2
+"""Providers asked for one block at the same time, at most."""
+
+LATE_FACTOR = 3.0
+LATE_SECONDS = 0.1
+"""An answer is late after LATE_FACTOR times the delay that was expected, but not before LATE_SECONDS."""
+
+HURRY_FACTOR = 1.5
+HURRY_SECONDS = 0.05
+"""The same at the end, when others have nothing to do."""
+
+UNLIKELY = 0.1
+"""How likely a peer holds a block that nobody said it holds; halved by each block that it lacked in this call."""
 
 
 class BlockTransport(Protocol):
@@ -50,25 +64,6 @@ class BatchAnswer:
 
 
 @dataclass(slots=True)
-class Standing:
-    """What is known of one provider: bytes a second (a moving average), faults in a row, bytes expected of it now."""
-
-    speed: float = FIRST_SPEED
-    faults: int = 0
-    liar_until: float = 0.0
-    pending: int = 0
-
-    def delay(self, size: int) -> float:
-        """Seconds until another `size` bytes would be here."""
-        penalty = 4.0 ** min(self.faults, 8)
-        return (self.pending + size) / self.speed * penalty
-
-    def delivered(self, size: int, seconds: float) -> None:
-        self.faults = 0
-        self.speed += SPEED_WEIGHT * (size / max(seconds, 1e-6) - self.speed)
-
-
-@dataclass(slots=True)
 class _Want:
     """A block that is wanted: whom not to ask again, who gets a second chance since a connection broke, what was
     heard.
@@ -86,6 +81,52 @@ class _Want:
         self.failures.append(error.with_traceback(None))
 
 
+Found = list[tuple[Cid, bytes]]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One fetch or fetch_many: whom to ask, what they lacked, and whether nothing new is left to ask for."""
+
+    feed: ProviderFeed
+    misses: Counter[PeerId] = field(default_factory=Counter)
+    hurry: bool = False
+
+    def likelihood(self, peer: PeerId) -> float:
+        """How likely the peer holds the next block, for comparing."""
+        first = 1.0 if self.feed.is_named(peer) else UNLIKELY
+        return first * 0.5 ** min(self.misses[peer], 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Racer:
+    """A provider that is being asked, since when, and how long its answer should take."""
+
+    provider: PeerAddress
+    started: float
+    expected: float
+
+    def late_at(self, hurry: bool) -> float:
+        factor, least = (HURRY_FACTOR, HURRY_SECONDS) if hurry else (LATE_FACTOR, LATE_SECONDS)
+        return self.started + max(least, factor * self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A ProviderFeed of peers that are all there are."""
+
+    peers: tuple[PeerAddress, ...]
+
+    def known(self) -> Sequence[PeerAddress]:
+        return self.peers
+
+    def is_named(self, peer: PeerId) -> bool:
+        return True
+
+    async def more(self, seen: Set[PeerId]) -> bool:
+        return False
+
+
 class BlockExchange:
     """The Exchange over any BlockTransport. Hashing of larger blocks happens in `executor`, whose threads let go of
     the lock.
@@ -98,53 +139,51 @@ class BlockExchange:
         self._executor = executor
         self._limits = limits
         self._stats = stats
-        self._standings: OrderedDict[PeerId, Standing] = OrderedDict()
+        self._standings = Standings()
         self._mean_size = float(BATCH_TARGET_BYTES)
 
     def standing(self, peer: PeerId) -> Standing:
-        """The standing of a provider; at most `MAX_STANDINGS` are kept."""
-        found = self._standings.get(peer)
-        if found is None:
-            found = self._standings[peer] = Standing()
-            if len(self._standings) > MAX_STANDINGS:
-                self._standings.popitem(last=False)
-        else:
-            self._standings.move_to_end(peer)
-        return found
+        """The standing of a provider, kept between calls."""
+        return self._standings.of(peer)
 
-    async def fetch(self, cid: Cid, providers: Sequence[PeerAddress], *, timeout: float | None = None) -> bytes:
+    async def fetch(
+        self, cid: Cid, providers: Sequence[PeerAddress] | ProviderFeed, *, timeout: float | None = None
+    ) -> bytes:
         try:
             async with asyncio.timeout(timeout):
-                return await self._fetch_want(_Want(cid), self._usable(providers))
+                found = await self._race(self._call(providers, hurry=True), [_Want(cid)])
         except TimeoutError as error:
             raise TimedOut(f"block {cid} didn't arrive within {timeout} s") from error
+        return found[0][1]
 
     async def fetch_many(
-        self, cids: Iterable[Cid], providers: Sequence[PeerAddress], *, concurrency: int = 8
+        self, cids: Iterable[Cid], providers: Sequence[PeerAddress] | ProviderFeed, *, concurrency: int = 8
     ) -> AsyncIterator[tuple[Cid, bytes]]:
         """See Exchange. In flight or waiting at any time: `concurrency` answers, each one block or a batch of small
         ones.
         """
-        usable = self._usable(providers)
+        call = self._call(providers)
         wants = _distinct(cids)
         again: deque[_Want] = deque()
-        tasks: set[asyncio.Task[tuple[list[tuple[Cid, bytes]], list[_Want]]]] = set()
+        room = min(concurrency, FIRST_IN_FLIGHT)
+        tasks: dict[asyncio.Task[Found], list[_Want]] = {}
         try:
             while True:
-                while len(tasks) < concurrency and (batch := self._next_batch(wants, again)):
-                    tasks.add(asyncio.create_task(self._fetch_batch(batch, usable)))
+                while len(tasks) < room and (batch := self._next_batch(wants, again)):
+                    tasks[asyncio.create_task(self._race(call, batch))] = batch
                 if not tasks:
                     return
-                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                call.hurry = len(tasks) < room
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                room = min(concurrency, room + len(done))
                 for task in done:
-                    found, missing = task.result()
-                    again.extend(missing)
+                    found = task.result()
+                    arrived = {cid for cid, _ in found}
+                    again.extend(want for want in tasks.pop(task) if want.cid not in arrived)
                     for pair in found:
                         yield pair
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _give_up(tasks)
 
     def _next_batch(self, wants: Iterator[_Want], again: deque[_Want]) -> list[_Want]:
         """The next wants to ask for together: as many as should make `BATCH_TARGET_BYTES`."""
@@ -158,108 +197,141 @@ class BlockExchange:
                 break
         return batch
 
-    async def _fetch_batch(
-        self, batch: list[_Want], providers: Sequence[PeerAddress]
-    ) -> tuple[list[tuple[Cid, bytes]], list[_Want]]:
-        """The blocks of a batch that came, and the wants that need asking one by one."""
-        if len(batch) == 1:
-            return [(batch[0].cid, await self._fetch_want(batch[0], providers))], []
-        provider = self._choose(providers, set(), BATCH_TARGET_BYTES)
-        if provider is None:
-            raise Unreachable("no provider left to ask")
-        expected = int(self._mean_size * len(batch))
+    async def _race(self, call: _Call, wants: list[_Want]) -> Found:
+        """What the first right answer brought. Nothing, when a batch is to be asked for one by one; for a single
+        block that nobody delivers, raises what says most.
+        """
         loop = asyncio.get_running_loop()
-        standing = self.standing(provider.peer_id)
-        standing.pending += expected
-        started = loop.time()
+        running: dict[asyncio.Task[Found], _Racer] = {}
+        allowed = 1
         try:
-            answer = await self._transport.get_blocks(
-                provider, [want.cid for want in batch], timeout=self._limits.block_timeout
-            )
+            while True:
+                while len(running) < allowed and (racer := self._start(call, wants)):
+                    running[asyncio.create_task(self._ask(call, racer, wants))] = racer
+                if not running:
+                    if await call.feed.more({peer.peer_id for peer in call.feed.known()}):
+                        continue
+                    raise _verdict(wants[0])
+                late_at = min(racer.late_at(call.hurry) for racer in running.values())
+                patience = HURRY_SECONDS if allowed == RACERS else min(max(0, late_at - loop.time()), HURRY_SECONDS)
+                done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    running.pop(task)
+                    if found := task.result():
+                        self._blame_late(running.values(), loop.time())
+                        self._account(found)
+                        return found
+                if not running and len(wants) > 1:
+                    return []
+                if not done and loop.time() >= late_at:
+                    allowed = RACERS
+        finally:
+            await _give_up(running)
+
+    def _start(self, call: _Call, wants: list[_Want]) -> _Racer | None:
+        """The next provider to ask, marked as asked; None when nobody is left."""
+        asked = set().union(*(want.asked for want in wants))
+        size = int(self._mean_size * len(wants))
+        provider = self._choose(call, asked, size)
+        if provider is None:
+            return None
+        for want in wants:
+            want.asked.add(provider.peer_id)
+        expected = self.standing(provider.peer_id).delay(size)
+        return _Racer(provider, asyncio.get_running_loop().time(), expected)
+
+    async def _ask(self, call: _Call, racer: _Racer, wants: list[_Want]) -> Found:
+        """What of the wants this provider delivered, each hashed; the wants remember why others are missing."""
+        provider, loop = racer.provider, asyncio.get_running_loop()
+        standing = self.standing(provider.peer_id)
+        ahead, expected = standing.pending, int(self._mean_size * len(wants))
+        standing.pending += expected
+        try:
+            blocks = await self._deliver(provider, wants)
         except MpisaError as error:
-            self._fault(standing)
-            for want in batch:
-                want.asked.add(provider.peer_id)
-                want.failed(error)
-            return [], batch
+            self._failed(call, provider, wants, error)
+            return []
         finally:
             standing.pending -= expected
-        found, missing = [], []
-        for index, want in enumerate(batch):
-            data = answer.blocks[index] if index < len(answer.blocks) else None
-            if data is not None and await self._is_right(want.cid, data):
-                found.append((want.cid, data))
-                self._account(len(data))
-                continue
-            missing.append(want)
-            if data is not None:
-                want.failed(self._lied(provider, standing, want.cid))
-            elif index < len(answer.blocks):
-                want.asked.add(provider.peer_id)
+        seconds = loop.time() - racer.started
+        found: Found = []
+        for want, data in zip(wants, blocks, strict=False):
+            if data is None:
+                call.misses[provider.peer_id] += 1
                 want.failed(NotFound(f"block {want.cid} isn't at {provider.peer_id}"))
+            elif await self._is_right(want.cid, data):
+                found.append((want.cid, data))
+            else:
+                want.failed(self._lied(provider, standing, want.cid))
+        for want in wants[len(blocks) :]:  # the answer had grown too large: it may well have these
+            want.asked.discard(provider.peer_id)
         if found:
-            standing.delivered(sum(len(data) for _, data in found), loop.time() - started)
-        return found, missing
+            call.misses[provider.peer_id] = 0
+            standing.delivered(sum(len(data) for _, data in found), ahead, seconds)
+        return found
 
-    async def _fetch_want(self, want: _Want, providers: Sequence[PeerAddress]) -> bytes:
-        loop = asyncio.get_running_loop()
-        while True:
-            size = int(self._mean_size)
-            provider = self._choose(providers, want.asked, size)
-            if provider is None:
-                raise _verdict(want)
-            want.asked.add(provider.peer_id)
-            standing = self.standing(provider.peer_id)
-            standing.pending += size
-            started = loop.time()
-            try:
-                data = await self._transport.get_block(provider, want.cid, timeout=self._limits.block_timeout)
-            except NotFound as error:
-                want.failed(error)
-                continue
-            except MpisaError as error:
-                self._fault(standing)
-                want.failed(error)
-                if isinstance(error, Unreachable) and provider.peer_id not in want.broken:
-                    want.broken.add(provider.peer_id)
-                    want.asked.discard(provider.peer_id)
-                continue
-            finally:
-                standing.pending -= size
-            elapsed = loop.time() - started
-            if await self._is_right(want.cid, data):
-                standing.delivered(len(data), elapsed)
-                self._account(len(data))
-                return data
-            want.failed(self._lied(provider, standing, want.cid))
+    async def _deliver(self, provider: PeerAddress, wants: list[_Want]) -> tuple[bytes | None, ...]:
+        timeout = self._limits.block_timeout
+        if len(wants) == 1:
+            return (await self._transport.get_block(provider, wants[0].cid, timeout=timeout),)
+        answer = await self._transport.get_blocks(provider, [want.cid for want in wants], timeout=timeout)
+        return answer.blocks
 
-    def _usable(self, providers: Sequence[PeerAddress]) -> list[PeerAddress]:
+    def _failed(self, call: _Call, provider: PeerAddress, wants: list[_Want], error: MpisaError) -> None:
+        if isinstance(error, NotFound):
+            call.misses[provider.peer_id] += 1
+        else:
+            self._fault(self.standing(provider.peer_id))
+        for want in wants:
+            want.failed(error)
+            if isinstance(error, Unreachable) and provider.peer_id not in want.broken:
+                want.broken.add(provider.peer_id)
+                want.asked.discard(provider.peer_id)
+
+    def _call(self, providers: Sequence[PeerAddress] | ProviderFeed, *, hurry: bool = False) -> _Call:
+        if not isinstance(providers, Sequence):
+            return _Call(providers, hurry=hurry)
         distinct = {provider.peer_id: provider for provider in providers}
-        return list(distinct.values())[: self._limits.max_providers]
+        return _Call(_Fixed(tuple(distinct.values())[: self._limits.max_providers]), hurry=hurry)
 
-    def _choose(self, providers: Sequence[PeerAddress], asked: set[PeerId], size: int) -> PeerAddress | None:
+    def _choose(self, call: _Call, asked: Set[PeerId], size: int) -> PeerAddress | None:
         now = asyncio.get_running_loop().time()
         candidates = [
             provider
-            for provider in providers
+            for provider in call.feed.known()
             if provider.peer_id not in asked and self.standing(provider.peer_id).liar_until <= now
         ]
-        return min(candidates, key=lambda provider: self.standing(provider.peer_id).delay(size), default=None)
+        return min(
+            candidates,
+            key=lambda provider: self.standing(provider.peer_id).delay(size) / call.likelihood(provider.peer_id),
+            default=None,
+        )
 
     async def _is_right(self, cid: Cid, data: bytes) -> bool:
         if len(data) <= HASH_INLINE_BYTES:
             return cid.matches(data)
         return await asyncio.get_running_loop().run_in_executor(self._executor, cid.matches, data)
 
-    def _account(self, size: int) -> None:
-        self._mean_size += 0.1 * (size - self._mean_size)
-        self._stats.blocks_fetched += 1
-        self._stats.block_bytes_fetched += size
+    def _account(self, found: Found) -> None:
+        for _, data in found:
+            self._mean_size += 0.1 * (len(data) - self._mean_size)
+            self._stats.blocks_fetched += 1
+            self._stats.block_bytes_fetched += len(data)
 
     def _fault(self, standing: Standing) -> None:
         standing.faults += 1
         if standing.faults == FAULTS_TO_DEMOTE:
             self._stats.providers_demoted += 1
+
+    def _blame_late(self, losers: Iterable[_Racer], now: float) -> None:
+        """Whoever is late while another has delivered counts as slower; as at fault when late by the longer measure."""
+        for racer in losers:
+            self._stats.blocks_stolen += 1
+            standing = self.standing(racer.provider.peer_id)
+            if now >= racer.late_at(hurry=True):
+                standing.lost()
+            if now >= racer.late_at(hurry=False):
+                self._fault(standing)
 
     def _lied(self, provider: PeerAddress, standing: Standing, cid: Cid) -> IntegrityError:
         now = asyncio.get_running_loop().time()
@@ -268,6 +340,14 @@ class BlockExchange:
             self._stats.providers_demoted += 1
         standing.liar_until = now + LIAR_SECONDS
         return IntegrityError(f"block {cid}: what {provider.peer_id} sent hashes to something else")
+
+
+async def _give_up(tasks: Iterable[asyncio.Task[Found]]) -> None:
+    running = list(tasks)
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def _distinct(cids: Iterable[Cid]) -> Iterator[_Want]:

@@ -10,7 +10,7 @@ All coroutines belong to one asyncio loop. Handlers run in that loop and must no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType, Protocol, Self
@@ -154,6 +154,7 @@ class NetworkStats:
     blocks_fetched: int = 0
     block_bytes_fetched: int = 0
     blocks_mismatched: int = 0
+    blocks_stolen: int = 0
     providers_demoted: int = 0
     provides: int = 0
     provides_failed: int = 0
@@ -261,17 +262,35 @@ class AuthorityLinks(Protocol):
         ...
 
 
+class ProviderFeed(Protocol):
+    """Peers that may hold the blocks of one DAG, more of them as they become known; at most `max_providers`."""
+
+    def known(self) -> Sequence[PeerAddress]:
+        """Distinct peers to ask, best first, as far as they are known now."""
+        ...
+
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether somebody said that this peer holds the DAG."""
+        ...
+
+    async def more(self, seen: Set[PeerId]) -> bool:
+        """Waits until a peer is known that isn't among `seen`; False when none will be."""
+        ...
+
+
 class Exchange(Protocol):
     """Blocks by CID from given providers. Nothing is returned that doesn't hash to its CID."""
 
-    async def fetch(self, cid: Cid, providers: Sequence[PeerAddress], *, timeout: float | None = None) -> bytes:
+    async def fetch(
+        self, cid: Cid, providers: Sequence[PeerAddress] | ProviderFeed, *, timeout: float | None = None
+    ) -> bytes:
         """One block. Raises NotFound when no provider has it, Unreachable, TimedOut, or IntegrityError when all that
         answered lied.
         """
         ...
 
     def fetch_many(
-        self, cids: Iterable[Cid], providers: Sequence[PeerAddress], *, concurrency: int = 8
+        self, cids: Iterable[Cid], providers: Sequence[PeerAddress] | ProviderFeed, *, concurrency: int = 8
     ) -> AsyncIterator[tuple[Cid, bytes]]:
         """Each distinct block once, in the order of arrival; reads `cids` lazily, at most `concurrency` blocks are in
         flight or waiting for the consumer. Raises as `fetch` for the first block nobody can deliver; start again with
