@@ -54,6 +54,7 @@ class Peering:
             PeerAddress(peer, (address,)) for peer, address in map(messages.split_peer_address, config.bootstrap)
         ]
         self._peers: dict[PeerId, PeerInfo] = {}
+        self._linked: set[PeerId] = set()
         self._greeting: dict[PeerId, asyncio.Task[PeerInfo]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lost = asyncio.Event()
@@ -96,6 +97,12 @@ class Peering:
             raise Unreachable(f"{address.peer_id} left again")
         return info
 
+    async def reach(self, address: PeerAddress, seconds: float) -> None:
+        """Connects to a peer, of our kind or not. Raises Unreachable or TimedOut."""
+        if address.peer_id not in self._linked:
+            timeout = min(seconds, self._config.limits.connect_timeout)
+            await self._host.connect(address.peer_id, address.multiaddrs, timeout=timeout)
+
     async def introduce(self, claim: PeerAddress) -> PeerAddress:
         """What a peer that someone named says of itself. Raises MpisaError."""
         return (await self.connect(claim)).address
@@ -106,10 +113,12 @@ class Peering:
 
     def peer_connected(self, peer: PeerId, outbound: bool) -> None:
         self._stats.connections_opened += 1
+        self._linked.add(peer)
         if outbound and self._hello is not None:
             self._greet(peer).add_done_callback(_forget_failure)
 
     def peer_disconnected(self, peer: PeerId) -> None:
+        self._linked.discard(peer)
         info = self._peers.pop(peer, None)
         self._lost.set()
         if info is not None and self.observer is not None:

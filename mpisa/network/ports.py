@@ -89,6 +89,10 @@ class NetworkLimits:
     requests_per_second: float = 2000.0
     request_burst: int = 4000
     inflight_bytes_per_peer: int = 64 << 20
+    bitswap_peers: int = 256
+    bitswap_wants_per_peer: int = 1024
+    bitswap_bytes_per_peer: int = 8 << 20
+    bitswap_bytes: int = 64 << 20
     max_providers: int = 20
     max_stored_peers: int = 1024
     connect_timeout: float = 5.0
@@ -160,6 +164,12 @@ class NetworkStats:
     provides_failed: int = 0
     provider_lookups: int = 0
     reprovide_lag_seconds: int = 0
+    bitswap_blocks_served: int = 0
+    bitswap_bytes_served: int = 0
+    bitswap_wants_refused: int = 0
+    bitswap_unasked_bytes: int = 0
+    bitswap_peers_muted: int = 0
+    bitswap_messages_refused: int = 0
 
 
 class BlockSource(Protocol):

@@ -9,6 +9,7 @@ from typing import Self
 
 from mpisa.network import messages
 from mpisa.network.authority import PeerAuthorityLinks
+from mpisa.network.bitswap.service import Bitswap
 from mpisa.network.exchange import BlockExchange
 from mpisa.network.fallback import Libp2pFallback
 from mpisa.network.gate import Gate
@@ -32,6 +33,7 @@ from mpisa.network.ports import (
     PeerObserver,
 )
 from mpisa.network.routing import Libp2pDiscovery
+from mpisa.network.transports import RoutedTransport
 from mpisa.primitives.cid import Cid
 
 WORKER_THREADS = 2
@@ -60,7 +62,8 @@ class PeerNetwork:
         links.fallback = self._fallback
         self._server.open_stream = links.accept
         self.authorities = links
-        self.exchange = BlockExchange(self._client, self._executor, limits, stats)
+        self.bitswap = Bitswap(self._host, source, self._executor, limits, stats, self._peering.reach, self._gate)
+        self.exchange = BlockExchange(RoutedTransport(self._client, self.bitswap), self._executor, limits, stats)
         self.gossip = Libp2pGossip(self._host, limits, stats)
         self.discovery = Libp2pDiscovery(
             own, self._host, self._peering.find, self._peering.introduce, config.reprovide_interval, stats
@@ -80,7 +83,7 @@ class PeerNetwork:
         try:
             port = await self._server.start(self._config.host, self._config.peer_port)
             await self._client.start()
-            events = _Events(self._peering, self.gossip, self.authorities, self._fallback)
+            events = _Events(self._peering, self.gossip, self.authorities, self._fallback, self.bitswap)
             await self._host.start(self._host_options(), events)
             await self._announce(port)
         except BaseException:
@@ -95,6 +98,7 @@ class PeerNetwork:
         await self._peering.stop()
         await self.authorities.stop()
         await self.gossip.stop()
+        await self.bitswap.stop()
         await asyncio.gather(self._client.stop(), self._server.stop(), self._host.stop())
         self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -150,6 +154,7 @@ class PeerNetwork:
             self.stats.gossip_dropped_rate = counters.gossip_dropped_rate
             self.stats.gossip_oversized = counters.gossip_oversized
             self.stats.streams_refused = counters.streams_refused
+            self.stats.bitswap_messages_refused = counters.bitswap_messages_refused
         return self.stats
 
     def failure(self) -> str | None:
@@ -190,14 +195,24 @@ class _Events:
     """HostEvents: hands what the libp2p host tells to whom it concerns."""
 
     def __init__(
-        self, peering: Peering, gossip: Libp2pGossip, links: PeerAuthorityLinks, fallback: Libp2pFallback
+        self,
+        peering: Peering,
+        gossip: Libp2pGossip,
+        links: PeerAuthorityLinks,
+        fallback: Libp2pFallback,
+        bitswap: Bitswap,
     ) -> None:
         self.peer_connected = peering.peer_connected
-        self.peer_disconnected = peering.peer_disconnected
+        self._bitswap = bitswap
+        self.bitswap = bitswap.receive
         self.gossip = gossip.deliver
         self.frames = links.receive
         self._peering = peering
         self._fallback = fallback
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        self._bitswap.peer_disconnected(peer)
+        self._peering.peer_disconnected(peer)
 
     async def answer(self, peer: PeerId, protocol: str, question: bytes) -> bytes:
         if protocol == HELLO_PROTOCOL:

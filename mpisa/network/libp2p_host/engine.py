@@ -25,6 +25,7 @@ from multiaddr import Multiaddr
 
 from mpisa.network.libp2p_host import streams
 from mpisa.network.libp2p_host.authority_libp2p import AUTHORITY_PROTOCOL, receive_frames
+from mpisa.network.libp2p_host.bitswap_streams import BITSWAP_PROTOCOLS, BitswapStreams
 from mpisa.network.libp2p_host.build import (
     build_gossip,
     build_host,
@@ -66,6 +67,7 @@ class Engine(INotifee):
         self._rates = KeyedLimiter(options.limits.gossip_rate, options.limits.gossip_burst, MAX_GOSSIP_SENDERS)
         self._answering: Counter[PeerId] = Counter()
         self._connected: set[PeerId] = set()
+        self._bitswap = BitswapStreams(portal, events, options.limits, self.counters)
         self._drains: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         quiet_logs()
@@ -82,6 +84,8 @@ class Engine(INotifee):
         for protocol, max_bytes in self._options.protocols:
             self._host.set_stream_handler(TProtocol(protocol), self._answerer(protocol, max_bytes))
         self._host.set_stream_handler(TProtocol(AUTHORITY_PROTOCOL), self._receive_frames)
+        for protocol in BITSWAP_PROTOCOLS:
+            self._host.set_stream_handler(TProtocol(protocol), self._receive_bitswap)
         listen = Multiaddr(f"/{ip_kind(self._options.host)}/{self._options.host}/tcp/{self._options.port}")
         check_port_is_free(self._options.host, self._options.port)
         async with AsyncExitStack() as stack:
@@ -135,6 +139,10 @@ class Engine(INotifee):
     async def open_frames(self, peer: PeerId) -> Any:
         return await self._open(peer, AUTHORITY_PROTOCOL)
 
+    async def send_bitswap(self, peer: PeerId, message: bytes) -> None:
+        """Raises Unreachable."""
+        await self._bitswap.send(peer, message, self._open)
+
     async def watch(self, stream: Any) -> None:
         """Returns when the other side ended or broke the stream on which we only write."""
         with suppress(MpisaError):
@@ -172,7 +180,7 @@ class Engine(INotifee):
         found: list[Any] = []
         with trio.move_on_after(seconds):
             found = await self._dht.provider_store.find_providers(key, limit)
-        return [(PeerId(str(info.peer_id)), tuple(str(address) for address in info.addrs)) for info in found]
+        return [(PeerId(str(info.peer_id)), _addresses(info.addrs)) for info in found]
 
     async def learn(self, peer: PeerId, addresses: Sequence[str]) -> None:
         """Takes a peer that said where it listens into the routing table."""
@@ -205,6 +213,7 @@ class Engine(INotifee):
         peer = PeerId(str(conn.muxed_conn.peer_id))
         if peer in self._connected and not self._network.get_connections(conn.muxed_conn.peer_id):
             self._connected.discard(peer)
+            self._bitswap.forget(peer)
             self._portal.notify(self._events.peer_disconnected, peer)
 
     async def opened_stream(self, network: Any, stream: Any) -> None:
@@ -219,14 +228,15 @@ class Engine(INotifee):
     async def listen_close(self, network: Any, multiaddr: Any) -> None:
         """Part of INotifee; nothing to do."""
 
-    async def _open(self, peer: PeerId, protocol: str) -> Any:
+    async def _open(self, peer: PeerId, *protocols: str) -> Any:
+        """A stream with the first of these protocols that the peer takes. Raises Unreachable."""
         identity = ID.from_string(peer)
         if not self._network.get_connections(identity):
             raise Unreachable(f"{peer} isn't connected")
         try:
-            return await self._host.new_stream(identity, [TProtocol(protocol)])
+            return await self._host.new_stream(identity, [TProtocol(protocol) for protocol in protocols])
         except Exception as error:
-            raise Unreachable(f"{peer} doesn't take {protocol}: {error}") from error
+            raise Unreachable(f"{peer} doesn't take {protocols[0]}: {error}") from error
 
     def _answerer(self, protocol: str, max_bytes: int) -> Any:
         async def handle(stream: Any) -> None:
@@ -263,6 +273,13 @@ class Engine(INotifee):
         except MpisaError:
             await stream.reset()
 
+    async def _receive_bitswap(self, stream: Any) -> None:
+        peer = PeerId(str(stream.muxed_conn.peer_id))
+        if peer in self.refused:
+            await stream.reset()
+        else:
+            await self._bitswap.receive(peer, stream)
+
     def _validate(self, forwarder: Any, message: Any) -> bool:
         """Size and rate, before a message is passed on: messages a second of one forwarding peer, a topic."""
         if forwarder == self._host.get_id():
@@ -296,6 +313,11 @@ class Engine(INotifee):
     async def _close_peer(self, peer: Any) -> None:
         with suppress(*streams.STREAM_FAILURES):
             await self._network.close_peer(peer)
+
+
+def _addresses(addresses: Sequence[Any]) -> tuple[str, ...]:
+    """Each once; js-libp2p ends its own in `/p2p/ID`, others don't."""
+    return tuple(dict.fromkeys(_without_peer(str(address)) for address in addresses))
 
 
 def _without_peer(address: str) -> str:

@@ -106,6 +106,10 @@ class Libp2pHost:
         watcher.add_done_callback(self._watchers.discard)
         return Libp2pFrames(self._portal, stream, closed)
 
+    async def send_bitswap(self, peer: PeerId, message: bytes) -> None:
+        """Raises Unreachable when the peer isn't connected, speaks no bitswap, or its stream broke."""
+        await self._call("send_bitswap", peer, message)
+
     async def join(self, topic: str) -> None:
         await self._call("join", topic)
 

@@ -29,6 +29,7 @@ class HostCounters:
     gossip_oversized: int = 0
     streams_refused: int = 0
     connections_opened: int = 0
+    bitswap_messages_refused: int = 0
 
 
 class HostEvents(Protocol):
@@ -43,3 +44,5 @@ class HostEvents(Protocol):
     async def answer(self, peer: PeerId, protocol: str, question: bytes) -> bytes: ...
 
     async def frames(self, peer: PeerId, message: bytes) -> None: ...
+
+    async def bitswap(self, peer: PeerId, message: bytes) -> None: ...
