@@ -44,6 +44,7 @@ from mpisa.node.stages import Stages
 from mpisa.node.standing import Standing
 from mpisa.node.submission import Submissions
 from mpisa.node.transaction_cache import TransactionCache
+from mpisa.node.write_behind import WriteBehind
 from mpisa.primitives.identifiers import Height
 from storage.packs import DiskBlockStore
 from storage.pins import PinStore
@@ -231,8 +232,9 @@ def _make_content(frame: Frame, kept: Kept, network: Network) -> Content:
     providers = Providers(network, frame.setup.genesis.chain_hash)
     publishing = Publishing(kept.blocks, frame.threads(MAX_UPLOADS, "uploads"), limits.upload_bytes)
     counters = RetrievalCounters()
+    behind = WriteBehind(kept.blocks, threads, limits.retrieval_window_bytes)
     retriever = Retriever(
-        Environment(kept.blocks, network.exchange, providers, threads, limits.retrieval_concurrency, counters)
+        Environment(kept.blocks, network.exchange, providers, threads, limits.retrieval_concurrency, counters, behind)
     )
     blobs = BlobStore(kept.blocks, kept.pins, publishing, retriever, providers, frame.events, threads)
     return Content(providers, publishing, counters, retriever, blobs)

@@ -1,6 +1,7 @@
 """Bytes by CID as the API uses them: put, get as CAR, look inside, pin. See `mpisa.node.facade.Blobs`.
 
-Whatever is missing here is fetched from peers first, hashed and durable before it is answered. A put or a complete
+Whatever is missing here is fetched from peers first and hashed before it is answered; peers get it from here when it is
+durable. A put or a complete
 retrieval makes this node a provider: announcements run behind the answer, a bounded number at a time.
 """
 
@@ -99,7 +100,7 @@ class BlobStore:
         return retrieved
 
     async def block(self, cid: Cid) -> bytes:
-        """One block, fetched and stored when it isn't local. Raises NotFound."""
+        """One block, fetched when it isn't local, and stored behind the answer. Raises NotFound."""
         return await self._retriever.block(cid)
 
     def local(self, cid: Cid) -> bytes | None:
@@ -125,18 +126,18 @@ class BlobStore:
     async def stat(self, cid: Cid) -> StatView:
         """What a CID is, from its root block."""
         local = await self._run(lambda: self._store.has(cid.require_supported()))
-        await self._retriever.block(cid)
+        await self._retriever.block(cid, durable=True)
         found = await self._run(lambda: DagReader(self._store.get).stat(cid))
         return StatView(cid, found.kind, found.size, found.dag_size, found.links, local)
 
     async def ls(self, cid: Cid) -> tuple[EntryView, ...]:
         """A directory's entries. Raises UsageError when the CID is none."""
-        await self._retriever.block(cid)
+        await self._retriever.block(cid, durable=True)
         while True:
             missing = await self._run(lambda: self._missing_for_ls(cid))
             if not missing:
                 break
-            await asyncio.gather(*(self._retriever.block(child) for child in missing))
+            await asyncio.gather(*(self._retriever.block(child, durable=True) for child in missing))
         found = await self._run(lambda: list(DagReader(self._store.get).ls(cid)))
         return tuple(EntryView(entry.name, entry.cid, entry.kind, entry.size) for entry in found[:MAX_LISTED])
 
@@ -169,7 +170,7 @@ class BlobStore:
         if recursive:
             await self.ensure(cid)
         else:
-            await self._retriever.block(cid)
+            await self._retriever.block(cid, durable=True)
         kind = PinKind.RECURSIVE if recursive else PinKind.DIRECT
         return await self._pin(cid, kind, name, PinReason.USER)
 

@@ -1,4 +1,4 @@
-"""Who may hold a CID: what gossip said, what the DHT says, and at last the peers we are connected to. All of it hints.
+"""Who may hold a CID: what gossip said is kept here, the DHT and connected peers come in a `session`. All of it hints.
 
 A put or a completed retrieval is announced on one gossip topic as the CID's bytes; announcements of others are kept
 in a bounded table, newest last. Non-goals: trust; a provider counts once its block has hashed right.
@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
+from mpisa.node.sessions import ProviderSession
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import MpisaError, Rejection
+from mpisa.primitives.errors import Rejection
 
 if TYPE_CHECKING:
-    from mpisa.network.ports import GossipSubscription, Network, PeerAddress, PeerId
+    from mpisa.network.ports import GossipSubscription, Network, PeerId
 
 TOPIC_PREFIX = "mpisa/blocks/1/"
 MAX_HINTED_CIDS = 8_192
 MAX_HINTS_PER_CID = 8
-MAX_ASKED = 16
-FIND_TIMEOUT_S = 10.0
-HEAD_START_S = 0.1
-"""How long the DHT is waited for while there are gossip hints already."""
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Peers to ask, best first, and in words where they came from."""
-
-    peers: tuple[PeerAddress, ...]
-    sources: tuple[str, ...]
 
 
 class Providers:
@@ -82,20 +69,10 @@ class Providers:
         if len(self._hints) > MAX_HINTED_CIDS:
             self._hints.popitem(last=False)
 
-    async def find(self, cid: Cid) -> Candidates:
-        """Peers to ask. Waits for the DHT at most HEAD_START_S when gossip named some, FIND_TIMEOUT_S else."""
-        connected = {info.peer_id: info.address for info in self._network.peers()}
-        hinted = [connected[peer] for peer in reversed(self._hints.get(cid.digest, {})) if peer in connected]
-        timeout = HEAD_START_S if hinted else FIND_TIMEOUT_S
-        try:
-            async with asyncio.timeout(timeout):
-                found = await self._network.find_providers(cid, timeout=timeout)
-        except (MpisaError, TimeoutError):
-            found = []
-        ordered: dict[PeerId, PeerAddress] = {}
-        for address in [*found, *hinted, *connected.values()]:
-            known = connected.get(address.peer_id)
-            ordered.setdefault(address.peer_id, address if address.peer_url or known is None else known)
-        ordered.pop(self._network.peer_id, None)
-        sources = (f"dht: {len(found)}", f"gossip: {len(hinted)}", f"connected: {len(connected)}")
-        return Candidates(tuple(ordered.values())[:MAX_ASKED], sources)
+    def session(self, cid: Cid) -> ProviderSession:
+        """Whom to ask for the DAG under this CID, from now on; in the loop. Close it."""
+        return ProviderSession(self._network, self._hinted, cid)
+
+    def _hinted(self, cid: Cid) -> list[PeerId]:
+        """Who claimed to hold it, latest first."""
+        return list(reversed(self._hints.get(cid.digest, {})))
