@@ -11,12 +11,19 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mpisa.primitives.car_stream import MAX_TREE_DEPTH
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason, UsageError
-from mpisa.primitives.unixfs_tree import DirectoryContent, Entry, FileContent, ShardContent, SymlinkContent
+from mpisa.primitives.unixfs_tree import (
+    DirectoryContent,
+    Entry,
+    FileContent,
+    ShardContent,
+    SymlinkContent,
+    symlink_escapes,
+)
 from storage.blockstore import Progress
 from storage.files import disk_error
 from storage.reader import DagReader
@@ -134,22 +141,11 @@ class _Exporter:
                     self._progress(self._written)
 
     def _write_symlink(self, parent: int, name: str, target: str, path: tuple[str, ...]) -> None:
-        if not self._allow_escaping and _escapes(path, target):
+        if not self._allow_escaping and symlink_escapes(path, target):
             raise Rejection(
                 RejectionReason.BAD_NAME, f"symlink {_shown(path)} points to {target!r}, outside of the tree"
             )
         os.symlink(target, name, dir_fd=parent)
-
-
-def _escapes(path: tuple[str, ...], target: str) -> bool:
-    """Whether a symlink at `path` could lead out of the tree.
-
-    ".." is allowed at the beginning of a target only, where it climbs real directories. Further on it might climb from
-    wherever another symlink leads, so that links that each stay inside would together lead out.
-    """
-    parts = PurePosixPath(target).parts
-    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
-    return target.startswith("/") or climbs > max(len(path) - 1, 0) or ".." in parts[climbs:]
 
 
 def _shown(path: tuple[str, ...]) -> str:

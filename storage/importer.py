@@ -107,7 +107,8 @@ def _enter(path: Path, name: str) -> _Directory:
 def _import_single(session: ImportSession, path: Path) -> Node:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        target = os.fsencode(path.readlink())
+        # A Path would drop "./" and the last "/" of the target.
+        target = os.readlink(os.fsencode(path))  # noqa: PTH115
         try:
             return session.add_symlink(target.decode())
         except UnicodeDecodeError:

@@ -4,28 +4,32 @@
 here recurses; depth and breadth are bounded. Sizes that nodes claim are checked against what lies below.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from mpisa.primitives.ahead import AHEAD, Ahead
 from mpisa.primitives.car_stream import MAX_FILE_DEPTH, MAX_PENDING_LINKS, MAX_SHARD_DEPTH, MAX_TREE_DEPTH
 from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
 from mpisa.primitives.dag_pb import decode_node
-from mpisa.primitives.errors import IntegrityError, NotFound, Rejection, RejectionReason, UsageError
+from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, UsageError
+from mpisa.primitives.file_range import FileRange
 from mpisa.primitives.links import links_of
-from mpisa.primitives.unixfs_directory import name_hash
+from mpisa.primitives.path_walk import Target, walk_path
+from mpisa.primitives.unixfs import Mtime
 from mpisa.primitives.unixfs_tree import (
     Content,
     DirectoryContent,
     Entry,
     FileContent,
-    FilePart,
     ShardContent,
     SymlinkContent,
     read_block,
 )
 
 Get = Callable[[Cid], bytes]
+Expect = Callable[[Sequence[Cid]], None]
+"""Told of blocks that will be asked for soon, the next one first, at most 64 ahead."""
 
 
 class Kind(StrEnum):
@@ -40,7 +44,8 @@ class Kind(StrEnum):
 class Stat:
     """A file, directory or symlink. `size`: bytes of content (0 for directories, the target's for symlinks).
 
-    `dag_size`: bytes of all blocks as the root claims it; `links`: links of the root block; `target`: of a symlink.
+    `dag_size`: bytes of all blocks as the root claims it; `links`: links of the root block; `target`: of a symlink;
+    `mode` (permission bits) and `mtime` where the node says them.
     """
 
     cid: Cid
@@ -50,6 +55,8 @@ class Stat:
     links: int
     sharded: bool = False
     target: str | None = None
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +73,27 @@ class DirectoryEntry:
 class DagReader:
     """Reads UnixFS trees. Raises what `get` raises, and Rejection or IntegrityError for blocks that make no sense."""
 
-    def __init__(self, get: Get) -> None:
+    def __init__(self, get: Get, expect: Expect | None = None) -> None:
         self._get = get
+        self._expect = expect
 
     def content(self, cid: Cid) -> Content:
         """What a block says. Raises Rejection that names the block."""
-        return _content(cid, self._block(cid))
+        return _content(cid, self.block(cid))
 
     def stat(self, cid: Cid) -> Stat:
         """What the CID is; reads its root block only."""
-        block = self._block(cid)
+        block = self.block(cid)
         content = _content(cid, block)
         links = decode_node(block).links if cid.codec == DAG_PB else ()
         dag_size = len(block) + sum(link.tsize for link in links)
+        base = Stat(cid, Kind.DIRECTORY, 0, dag_size, len(links), mode=content.mode, mtime=content.mtime)
         if isinstance(content, FileContent):
-            return Stat(cid, Kind.FILE, content.size, dag_size, len(links))
+            return replace(base, kind=Kind.FILE, size=content.size)
         if isinstance(content, SymlinkContent):
             size = len(content.target.encode())
-            return Stat(cid, Kind.SYMLINK, size, dag_size, len(links), target=content.target)
-        return Stat(cid, Kind.DIRECTORY, 0, dag_size, len(links), sharded=isinstance(content, ShardContent))
+            return replace(base, kind=Kind.SYMLINK, size=size, target=content.target)
+        return replace(base, sharded=isinstance(content, ShardContent))
 
     def entries(self, cid: Cid) -> Iterator[Entry]:
         """The names of a directory, in the order of its blocks. Raises UsageError when it is none."""
@@ -120,18 +129,20 @@ class DagReader:
             yield DirectoryEntry(entry.name, entry.cid, found.kind, size, found.dag_size)
 
     def resolve(self, cid: Cid, path: str) -> Cid:
-        """The CID at a path below a directory; symlinks are not followed. Raises NotFound that names the part."""
-        current = cid
-        parts = [part for part in path.split("/") if part]
-        if len(parts) > MAX_TREE_DEPTH:
-            raise UsageError(f"a path of {len(parts)} parts, at most {MAX_TREE_DEPTH}")
-        for index, part in enumerate(parts):
-            found = self._child(current, part)
-            if found is None:
-                above = "/".join([str(cid), *parts[:index]])
-                raise NotFound(f"there is no {part!r} in {above}")
-            current = found
-        return current
+        """The CID at a path below a directory; no symlink is followed. Raises NotFound that names the part.
+
+        See `storage.paths` for documents, symlinks and the blocks that prove the way.
+        """
+        walk = walk_path(cid, [part for part in path.split("/") if part], follow_symlinks=False)
+        try:
+            wanted = next(walk)
+            while True:
+                wanted = walk.send(self._get(wanted))
+        except StopIteration as end:
+            target: Target = end.value
+        if target.remainder:
+            raise NotFound(f"{path!r} lies within the document {target.cid}")
+        return target.cid
 
     def read_file(self, cid: Cid, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """A file's bytes from `offset`, `length` of them or to the end; reads no block outside the range.
@@ -144,7 +155,7 @@ class DagReader:
         end = content.size if length is None else offset + length
         if not 0 <= offset <= end <= content.size:
             raise UsageError(f"bytes {offset} to {end} lie outside of {cid}, which has {content.size}")
-        return self._range(cid, content, offset, end)
+        return self._range(content, offset, end)
 
     def walk(self, cid: Cid, *, duplicates: bool = True) -> Iterator[tuple[Cid, bytes]]:
         """All blocks below a CID, each before those it links to, in the order of the links: that of a CAR stream.
@@ -153,14 +164,18 @@ class DagReader:
         once. Identity CIDs are left out. Links of dag-pb, dag-cbor and dag-json blocks are followed, files or not.
         """
         stack: list[tuple[Cid, int]] = [(cid, 0)]
+        ahead = Ahead()
         seen: set[bytes] = set()
         while stack:
+            if self._expect is not None and ahead.due:
+                self.tell(ahead.names([above for above, _ in reversed(stack[-AHEAD:])]))
             current, depth = stack.pop()
+            ahead.moved(current)
             if not duplicates:
                 if current.to_bytes() in seen:
                     continue
                 _remember_block(seen, current)
-            block = self._block(current)
+            block = self.block(current)
             if current.digest_code != IDENTITY:
                 yield current, block
             links = links_of(current, block)
@@ -173,57 +188,26 @@ class DagReader:
                     RejectionReason.TOO_LARGE, f"{cid} links to more than {MAX_PENDING_LINKS} blocks at once"
                 )
             stack += [(link.require_supported(), depth + 1) for link in reversed(links)]
+            ahead.grew()
 
-    def _block(self, cid: Cid) -> bytes:
+    def block(self, cid: Cid) -> bytes:
+        """A block, from wherever blocks come; that of an identity CID is within it."""
         return cid.digest if cid.digest_code == IDENTITY else self._get(cid)
 
-    def _child(self, cid: Cid, name: str) -> Cid | None:
-        """The entry of that name; in a sharded directory only the shards on its path are read."""
-        slots = name_hash(name)
-        current = cid
-        for depth in range(MAX_SHARD_DEPTH):
-            content = self.content(current)
-            if isinstance(content, DirectoryContent):
-                return next((entry.cid for entry in content.entries if entry.name == name), None)
-            if not isinstance(content, ShardContent):
-                raise NotFound(f"{cid} is not a directory, so there is no {name!r} in it")
-            if slots[depth] not in content.slots:
-                return None
-            item = content.items[content.slots.index(slots[depth])]
-            if isinstance(item, Entry):
-                return item.cid if item.name == name else None
-            current = item.cid
-        raise Rejection(RejectionReason.TOO_DEEP, f"{cid} is a directory with more than {MAX_SHARD_DEPTH} levels")
+    def _range(self, content: FileContent, start: int, end: int) -> Iterator[bytes]:
+        blocks = FileRange(content, start, end)
+        if blocks.first:
+            yield blocks.first
+        while (cid := blocks.wanted) is not None:
+            self.tell(blocks.ahead())
+            if data := blocks.take(self.block(cid)):
+                yield data
 
-    def _range(self, cid: Cid, root: FileContent, start: int, end: int) -> Iterator[bytes]:
-        stack: list[tuple[FileContent | FilePart, int, int]] = [(root, 0, 0)]
-        while stack:
-            item, position, depth = stack.pop()
-            if position >= end or (position + item.size <= start and item is not root):
-                continue
-            if isinstance(item, FilePart):
-                item = self._part(item, depth)
-            first, last = max(start - position, 0), min(end - position, len(item.data))
-            if first < last:
-                yield item.data if last - first == len(item.data) else item.data[first:last]
-            position += len(item.data)
-            following: list[tuple[FileContent | FilePart, int, int]] = []
-            for part in item.parts:
-                following.append((part, position, depth + 1))
-                position += part.size
-            stack += reversed(following)
-
-    def _part(self, part: FilePart, depth: int) -> FileContent:
-        if depth > MAX_FILE_DEPTH:
-            raise Rejection(RejectionReason.TOO_DEEP, f"block {part.cid} lies more than {MAX_FILE_DEPTH} levels deep")
-        content = self.content(part.cid)
-        if not isinstance(content, FileContent):
-            raise IntegrityError(f"block {part.cid} is part of a file, but holds no file")
-        if content.size != part.size:
-            raise IntegrityError(
-                f"block {part.cid} holds {content.size} bytes of a file, its parent claims {part.size}"
-            )
-        return content
+    def tell(self, cids: Sequence[Cid]) -> None:
+        """Say that these blocks will be read soon."""
+        elsewhere = [cid for cid in cids if cid.digest_code != IDENTITY]
+        if self._expect is not None and elsewhere:
+            self._expect(elsewhere)
 
 
 def _content(cid: Cid, block: bytes) -> Content:

@@ -11,11 +11,12 @@ from typing import Final
 from mpisa.primitives.cid import DAG_PB, RAW, Cid
 from mpisa.primitives.dag_pb import PBNode, decode_node
 from mpisa.primitives.errors import Rejection, RejectionReason
-from mpisa.primitives.unixfs import MURMUR3_X64_64, FileType, UnixFsNode, decode_unixfs
+from mpisa.primitives.unixfs import MURMUR3_X64_64, FileType, Mtime, UnixFsNode, decode_unixfs
 
 HAMT_FANOUT: Final = 256
 MAX_NAME_BYTES: Final = 255
 MAX_TARGET_BYTES: Final = 4096
+PERMISSIONS: Final = 0o7777
 _SLOT_DIGITS: Final = 2
 _HEX: Final = frozenset("0123456789ABCDEF")
 
@@ -30,11 +31,16 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """A file or a part of one: `size` bytes in all, first `data`, then the parts."""
+    """A file or a part of one: `size` bytes in all, first `data`, then the parts.
+
+    Of this and the others, `mode`: permission bits as in POSIX, `mtime`: when it was changed; None where unsaid.
+    """
 
     size: int
     data: bytes
     parts: tuple[FilePart, ...]
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class DirectoryContent:
     """A directory of one block, entries in the order of the block."""
 
     entries: tuple[Entry, ...]
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,8 @@ class ShardContent:
 
     items: tuple[Entry | SubShard, ...]
     slots: tuple[int, ...]
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,8 @@ class SymlinkContent:
     """A symlink's target: text that nothing follows here."""
 
     target: str
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 Content = FileContent | DirectoryContent | ShardContent | SymlinkContent
@@ -95,7 +107,7 @@ def read_block(cid: Cid, block: bytes) -> Content:
     if content.type in (FileType.FILE, FileType.RAW):
         return _file(node, content)
     if content.type is FileType.DIRECTORY:
-        return _directory(node)
+        return _directory(node, content)
     if content.type is FileType.HAMT_SHARD:
         return _shard(node, content)
     if content.type is FileType.SYMLINK:
@@ -113,16 +125,16 @@ def _file(node: PBNode, content: UnixFsNode) -> FileContent:
     if content.filesize is not None and content.filesize != size:
         raise Rejection(RejectionReason.MALFORMED, f"file node claims {content.filesize} bytes, its parts have {size}")
     parts = tuple(FilePart(_target(link.hash), part) for link, part in zip(node.links, content.blocksizes, strict=True))
-    return FileContent(size, data, parts)
+    return FileContent(size, data, parts, _mode(content), content.mtime)
 
 
-def _directory(node: PBNode) -> DirectoryContent:
-    entries = tuple(Entry(_checked_name(link.name), _target(link.hash), link.tsize) for link in node.links)
+def _directory(node: PBNode, content: UnixFsNode) -> DirectoryContent:
+    entries = tuple(Entry(check_name(link.name), _target(link.hash), link.tsize) for link in node.links)
     if len({entry.name for entry in entries}) != len(entries):
         names = sorted(entry.name for entry in entries)
         twice = next(name for name, following in pairwise(names) if name == following)
         raise Rejection(RejectionReason.DUPLICATE, f"directory with the name {twice!r} twice")
-    return DirectoryContent(entries)
+    return DirectoryContent(entries, _mode(content), content.mtime)
 
 
 def _shard(node: PBNode, content: UnixFsNode) -> ShardContent:
@@ -143,12 +155,12 @@ def _shard(node: PBNode, content: UnixFsNode) -> ShardContent:
             raise Rejection(RejectionReason.NOT_CANONICAL, f"directory shard with slot {digits} out of order")
         slots.append(slot)
         if name:
-            items.append(Entry(_checked_name(name), _target(link.hash), link.tsize))
+            items.append(Entry(check_name(name), _target(link.hash), link.tsize))
         else:
             items.append(SubShard(slot, _target(link.hash), link.tsize))
     if _bits(slots) != int.from_bytes(content.data or b"", "big"):
         raise Rejection(RejectionReason.MALFORMED, "directory shard whose bit field does not match its links")
-    return ShardContent(tuple(items), tuple(slots))
+    return ShardContent(tuple(items), tuple(slots), _mode(content), content.mtime)
 
 
 def _symlink(content: UnixFsNode) -> SymlinkContent:
@@ -159,12 +171,17 @@ def _symlink(content: UnixFsNode) -> SymlinkContent:
             f"symlink target of {len(raw)} bytes, expected 1 to {MAX_TARGET_BYTES} and none of them zero",
         )
     try:
-        return SymlinkContent(raw.decode())
+        return SymlinkContent(raw.decode(), _mode(content), content.mtime)
     except UnicodeDecodeError:
         raise Rejection(RejectionReason.MALFORMED, "symlink target that is not UTF-8") from None
 
 
-def _checked_name(name: str) -> str:
+def _mode(content: UnixFsNode) -> int | None:
+    """The twelve permission bits; what kind of file it is says the node's type alone."""
+    return None if content.mode is None else content.mode & PERMISSIONS
+
+
+def check_name(name: str) -> str:
     """A name that stays in its directory on any file system of ours."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise Rejection(RejectionReason.BAD_NAME, f"directory entry named {name!r}")
@@ -173,6 +190,17 @@ def _checked_name(name: str) -> str:
             RejectionReason.BAD_NAME, f"directory entry with a name of more than {MAX_NAME_BYTES} bytes: {name[:60]!r}"
         )
     return name
+
+
+def symlink_escapes(path: tuple[str, ...], target: str) -> bool:
+    """Whether a symlink at `path`, names from the root of a tree, could lead out of the tree.
+
+    ".." is allowed at the beginning of a target only, where it climbs real directories. Further on it might climb from
+    wherever another symlink leads, so that links that each stay inside would together lead out.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
+    return target.startswith("/") or climbs > max(len(path) - 1, 0) or ".." in parts[climbs:]
 
 
 def _target(raw: bytes) -> Cid:
