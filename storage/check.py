@@ -8,11 +8,13 @@ repair that is interrupted can be run again.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpisa.primitives.cid import Cid
 from storage.blockstore import MAX_REPORTED_DAMAGES, Damage, Progress, RepairReport, VerifyReport
+from storage.compaction import is_retired
 from storage.files import PackFiles, disk_error
 from storage.index import BlockIndex, Entry
 from storage.records import MAX_RECORD_HEADER_BYTES, PACK_HEADER_BYTES, Record, decode_pack_header, decode_record_header
@@ -46,6 +48,8 @@ def verify_packs(
 ) -> VerifyReport:
     """Hash every record within `limits` (acknowledged length by pack) and compare packs with the index."""
     findings = _inspect(packs, index, limits, progress)
+    newest = max(limits, default=0)
+    end = newest, limits.get(newest, 0)
     damages: list[Damage] = []
     total = 0
 
@@ -57,17 +61,24 @@ def verify_packs(
 
     explained: set[tuple[int, int]] = set()
     for entry in index.entries():
+        if (entry.pack, entry.offset) >= end:
+            continue  # put, or moved there by a compaction, since the limits were taken
         where = _fault(packs, limits, findings.bad, entry)
-        if where is not None:
+        if where is not None and index.lookup(entry.cid.multihash) == entry:
             report(Damage(str(packs.path(entry.pack)), entry.offset, entry.cid, where[0]))
             if where[1] is not None:
                 explained.add((entry.pack, where[1].offset))
     for pack, ranges in findings.bad.items():
+        if is_retired(packs, pack):
+            continue  # it went meanwhile: what it held lies elsewhere
         for bad in ranges:
             if (pack, bad.offset) not in explained:
                 report(bad.damage(packs))
+    retiring = index.retiring()
     for record in findings.unindexed:
-        report(Damage(str(packs.path(record.pack)), record.offset, record.cid, "the index does not know this block"))
+        if record.pack not in retiring and not is_retired(packs, record.pack):
+            reason = "the index does not know this block"
+            report(Damage(str(packs.path(record.pack)), record.offset, record.cid, reason))
     return VerifyReport(findings.blocks, findings.bytes_hashed, total, tuple(damages))
 
 
@@ -83,8 +94,10 @@ def quarantine_damage(
 ) -> RepairReport:
     """Repair; the store hands in how to index, how to write again and how to forget. Raises DiskFull."""
     findings = _inspect(packs, index, limits, None)
-    if findings.unindexed:
-        relink(findings.unindexed)
+    retiring = index.retiring()
+    unknown = [record for record in findings.unindexed if record.pack not in retiring]
+    if unknown:
+        relink(unknown)
     lost: dict[int, list[Cid]] = {}
     damages: dict[int, list[Damage]] = {}
     for entry in index.entries():
@@ -111,23 +124,27 @@ def quarantine_damage(
 def _inspect(packs: PackFiles, index: BlockIndex, limits: Mapping[int, int], progress: Progress | None) -> _Findings:
     findings = _Findings()
     for pack, limit in sorted(limits.items()):
-        if not packs.path(pack).exists():
-            continue
-        end = min(limit, packs.size(pack))
-        header = decode_pack_header(packs.read(pack, PACK_HEADER_BYTES, 0))
-        if header is None or header.number != pack:
-            findings.bad[pack] = [BadRange(pack, 0, PACK_HEADER_BYTES, "no whole pack header")]
-        for item in _hashed(packs, pack, end):
-            if isinstance(item, BadRange):
-                findings.bad.setdefault(pack, []).append(item)
-                continue
-            findings.blocks += 1
-            findings.bytes_hashed += item.length
-            if not index.contains(item.cid.multihash):
-                findings.unindexed.append(item)
-            if progress is not None:
-                progress(findings.bytes_hashed)
+        with suppress(FileNotFoundError):  # the index may miss it, or a compaction removed it meanwhile
+            _inspect_pack(packs, index, pack, min(limit, packs.size(pack)), findings, progress)
     return findings
+
+
+def _inspect_pack(
+    packs: PackFiles, index: BlockIndex, pack: int, end: int, findings: _Findings, progress: Progress | None
+) -> None:
+    header = decode_pack_header(packs.read(pack, PACK_HEADER_BYTES, 0))
+    if header is None or header.number != pack:
+        findings.bad[pack] = [BadRange(pack, 0, PACK_HEADER_BYTES, "no whole pack header")]
+    for item in _hashed(packs, pack, end):
+        if isinstance(item, BadRange):
+            findings.bad.setdefault(pack, []).append(item)
+            continue
+        findings.blocks += 1
+        findings.bytes_hashed += item.length
+        if not index.contains(item.cid.multihash):
+            findings.unindexed.append(item)
+        if progress is not None:
+            progress(findings.bytes_hashed)
 
 
 def _hashed(packs: PackFiles, pack: int, end: int) -> Iterator[Record | BadRange]:
@@ -175,7 +192,10 @@ def _fault(
     if entry.pack not in limits or not packs.path(entry.pack).exists():
         return "the file is missing", None
     room = limits[entry.pack] - entry.offset
-    raw = packs.read(entry.pack, min(MAX_RECORD_HEADER_BYTES, max(room, 0)), entry.offset)
+    try:
+        raw = packs.read(entry.pack, min(MAX_RECORD_HEADER_BYTES, max(room, 0)), entry.offset)
+    except FileNotFoundError:  # removed by a compaction since
+        raw = b""
     record = decode_record_header(raw, entry.pack, entry.offset)
     if record is None or record.cid.multihash != entry.cid.multihash or record.length != entry.length:
         return "the index points here, but the block is not here", None

@@ -18,7 +18,7 @@ from storage.records import PACK_HEADER_BYTES, Record
 _ENTRY = struct.Struct(">QQI")
 _CHECKPOINT = struct.Struct(">QQQ")
 _NUMBER = struct.Struct(">Q")
-_BLOCK, _SEALED, _CHECKPOINT_KEY = b"b", b"p", b"c"
+_BLOCK, _SEALED, _RETIRING, _CHECKPOINT_KEY = b"b", b"p", b"r", b"c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ class BlockIndex:
             found[_NUMBER.unpack_from(key, 1)[0]] = _NUMBER.unpack(value)[0]
         return found
 
+    def retiring(self) -> set[int]:
+        """The packs of which collection has begun to forget blocks: their records needn't be known here."""
+        return {_NUMBER.unpack_from(key, 1)[0] for key, _ in self.database.scan(_RETIRING)}
+
     def apply(
         self,
         records: Iterable[Record],
@@ -95,15 +99,28 @@ class BlockIndex:
         ]
         if sealed is not None:
             changes.append((_SEALED + _NUMBER.pack(sealed[0]), _NUMBER.pack(sealed[1])))
-        changes.append((_CHECKPOINT_KEY, _CHECKPOINT.pack(checkpoint.pack, checkpoint.length, checkpoint.blocks)))
-        self.database.write(changes, sync=sync)
+        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=sync)
 
-    def forget(self, cids: Iterable[Cid], packs: Iterable[int], checkpoint: Checkpoint) -> None:
-        """Remove blocks and sealed packs, durably."""
+    def move(self, records: Iterable[Record], forgotten: Iterable[Cid], pack: int, checkpoint: Checkpoint) -> None:
+        """Records at new places and blocks to forget, all from one pack, in one durable change."""
+        changes: list[tuple[bytes, bytes | None]] = [
+            (_BLOCK + record.cid.multihash, _encode(record)) for record in records
+        ]
+        changes += [(_BLOCK + cid.multihash, None) for cid in forgotten]
+        changes.append((_RETIRING + _NUMBER.pack(pack), b""))
+        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=True)
+
+    def forget(
+        self, cids: Iterable[Cid], packs: Iterable[int], checkpoint: Checkpoint, *, retired: Iterable[int] = ()
+    ) -> None:
+        """Remove blocks and sealed packs, durably; of `retired` ones the header stays."""
         changes: list[tuple[bytes, bytes | None]] = [(_BLOCK + cid.multihash, None) for cid in cids]
-        changes += [(_SEALED + _NUMBER.pack(pack), None) for pack in packs]
-        changes.append((_CHECKPOINT_KEY, _CHECKPOINT.pack(checkpoint.pack, checkpoint.length, checkpoint.blocks)))
-        self.database.write(changes, sync=True)
+        for pack in packs:
+            changes += [(_SEALED + _NUMBER.pack(pack), None), (_RETIRING + _NUMBER.pack(pack), None)]
+        for pack in retired:
+            changes.append((_SEALED + _NUMBER.pack(pack), _NUMBER.pack(PACK_HEADER_BYTES)))
+            changes.append((_RETIRING + _NUMBER.pack(pack), None))
+        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=True)
 
     def close(self) -> None:
         """Close it; closing twice is harmless."""
@@ -120,6 +137,10 @@ class BlockIndex:
 
     def _malformed(self) -> StoreDamaged:
         return StoreDamaged(f"index {self.database.path} holds an entry that can't be read", hint=REPAIR_HINT)
+
+
+def _checkpoint_change(checkpoint: Checkpoint) -> tuple[bytes, bytes]:
+    return _CHECKPOINT_KEY, _CHECKPOINT.pack(checkpoint.pack, checkpoint.length, checkpoint.blocks)
 
 
 def _encode(record: Record) -> bytes:

@@ -4,6 +4,8 @@ A pin is one of a CID, a kind and a reason; pinning again only changes its name.
 again from anything, so every change is synced before it returns.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +18,9 @@ from storage.leveldb import REPAIR_HINT, Database, salvage
 
 MAX_PIN_NAME_BYTES = 256
 MAX_PIN_BYTES = 1024
+MAX_RECENT_PINS = 1024
+"""So many are remembered for a collection that is under way."""
+
 _PIN = b"p"
 
 
@@ -49,6 +54,22 @@ class PinStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, "pins")
+        self._changes = 0
+        self._recent: deque[Pin] = deque(maxlen=MAX_RECENT_PINS)
+        self._lock = threading.Lock()
+
+    @property
+    def changes(self) -> int:
+        """How often pins were set since opening, counted before `pin` returns: who has seen it all has marked all."""
+        return self._changes
+
+    def set_since(self, changes: int) -> tuple[int, tuple[Pin, ...] | None]:
+        """How often pins were set by now, and those set since it was `changes`: None when that is too long ago."""
+        with self._lock:
+            count = self._changes - changes
+            if changes < 0 or count > len(self._recent):
+                return self._changes, None
+            return self._changes, tuple(self._recent)[len(self._recent) - count :]
 
     def pin(
         self, cid: Cid, kind: PinKind = PinKind.RECURSIVE, *, name: str = "", reason: PinReason = PinReason.USER
@@ -59,6 +80,9 @@ class PinStore:
         pin = Pin(cid, PinKind(kind), PinReason(reason), name)
         value = encode((cid.to_bytes(), pin.kind.value, pin.reason.value, name))
         self._database.write([(_key(cid, pin.kind, pin.reason), value)], sync=True)
+        with self._lock:
+            self._recent.append(pin)
+            self._changes += 1
         return pin
 
     def unpin(self, cid: Cid, *, kind: PinKind | None = None, reason: PinReason | None = None) -> tuple[Pin, ...]:

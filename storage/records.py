@@ -1,6 +1,7 @@
 """The bytes of a pack: a header, then records one behind another.
 
     pack    = "MPISAPK1" | number u64 | length of the pack before it u64 | crc32 u32 | 4 zero bytes
+              "MPISAGON" instead for a retired pack, of which only this header is left
     record  = "MBLK" | crc32 u32 | data length u32 | CID length u8 | kind u8 | records left in its group u16 | group u64
               | CID | data                                                                (integers big-endian)
 
@@ -10,6 +11,9 @@ for the CID is one, and sha256 is as fast here as reading.
 
 All records written with one fdatasync form a group, counted up within a pack. A group begins only after the one before
 it is durable. So a bad record in the last group may be a write that never finished; a bad record before it is damage.
+
+Collection retires a pack once its live blocks lie elsewhere. Its header alone says how much of the pack before it was
+acknowledged, should the index be lost: so it stays for as long as that pack does, 32 bytes long.
 """
 
 import struct
@@ -22,6 +26,7 @@ from mpisa.primitives.errors import Rejection
 from storage.blockstore import MAX_BLOCK_BYTES, MAX_CID_BYTES
 
 PACK_MAGIC = b"MPISAPK1"
+RETIRED_MAGIC = b"MPISAGON"
 RECORD_MAGIC = b"MBLK"
 MAX_GROUP_RECORDS = 65_535
 
@@ -43,10 +48,13 @@ class RecordKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PackHeader:
-    """The number of a pack, and how many bytes of the pack before it are acknowledged (0 for the first)."""
+    """The number of a pack, how many bytes of the pack before it are acknowledged (0 for the first), and whether the
+    pack is retired: nothing but this header is left of it.
+    """
 
     number: int
     previous_length: int
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,8 @@ class Record:
 
 def encode_pack_header(header: PackHeader) -> bytes:
     """The first bytes of a pack."""
-    checksum = zlib.crc32(_PLACE.pack(header.number, header.previous_length))
-    return _PACK.pack(PACK_MAGIC, header.number, header.previous_length, checksum)
+    magic = RETIRED_MAGIC if header.retired else PACK_MAGIC
+    return _PACK.pack(magic, header.number, header.previous_length, _header_checksum(header))
 
 
 def decode_pack_header(raw: bytes) -> PackHeader | None:
@@ -83,9 +91,15 @@ def decode_pack_header(raw: bytes) -> PackHeader | None:
     if len(raw) < PACK_HEADER_BYTES:
         return None
     magic, number, previous_length, checksum = _PACK.unpack_from(raw)
-    if magic != PACK_MAGIC or checksum != zlib.crc32(_PLACE.pack(number, previous_length)):
+    header = PackHeader(number, previous_length, magic == RETIRED_MAGIC)
+    if magic not in (PACK_MAGIC, RETIRED_MAGIC) or checksum != _header_checksum(header):
         return None
-    return PackHeader(number, previous_length)
+    return header
+
+
+def _header_checksum(header: PackHeader) -> int:
+    """Another start for a retired pack, so that no damage makes one of the other."""
+    return zlib.crc32(_PLACE.pack(header.number, header.previous_length), int(header.retired))
 
 
 def record_size(cid_length: int, data_length: int) -> int:

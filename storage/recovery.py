@@ -58,7 +58,7 @@ def recover(packs: PackFiles, index: BlockIndex, *, index_lost: bool, on_damage:
     headers = {number: _header(packs, number, on_damage) for number in numbers}
     for number, following in pairwise(numbers):
         if number >= checkpoint.pack:
-            length = _sealed_length(packs, number, headers[following], on_damage)
+            length = _sealed_length(packs, number, headers[number], headers[following], on_damage)
             start = checkpoint.length if number == checkpoint.pack else PACK_HEADER_BYTES
             blocks = _index_records(packs, index, number, start, length, blocks, on_damage, following)
     last = numbers[-1]
@@ -79,7 +79,9 @@ def catch_up(packs: PackFiles, index: BlockIndex, tail: Tail) -> int:
         end = (
             tail.length
             if following is None
-            else _sealed_length(packs, number, _header(packs, following, refuse), refuse)
+            else _sealed_length(
+                packs, number, _header(packs, number, refuse), _header(packs, following, refuse), refuse
+            )
         )
         blocks = _index_records(packs, index, number, start, end, blocks, refuse, following)
     return blocks
@@ -121,8 +123,12 @@ def _header(packs: PackFiles, number: int, on_damage: OnDamage) -> PackHeader | 
     return header
 
 
-def _sealed_length(packs: PackFiles, number: int, following: PackHeader | None, on_damage: OnDamage) -> int:
+def _sealed_length(
+    packs: PackFiles, number: int, own: PackHeader | None, following: PackHeader | None, on_damage: OnDamage
+) -> int:
     """The acknowledged length of a pack as its direct successor recorded it; the file's where that one was removed."""
+    if own is not None and own.retired:
+        return PACK_HEADER_BYTES
     size = packs.size(number)
     if following is None or following.number != number + 1:
         return size
