@@ -222,7 +222,8 @@ class Engine:
         self._propose()
 
     def _executed(self, event: events.Executed) -> None:
-        own = self._notary.sign(self._effects, event, self._proposer)
+        is_due = self._workload.is_pending and self._may_propose() and not event.header.closes_epoch
+        own = self._notary.sign(self._effects, event, self._proposer, push=not is_due)
         self._closing.executed(event.header.last_commit)
         if event.header.closes_epoch:
             self._closing.signature = own

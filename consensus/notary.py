@@ -1,7 +1,7 @@
 """Execution signatures, the own and the others', and what becomes of them (docs/protocol.md, sections 8 and 11).
 
-Each is counted towards a certificate and looked at as a possible offence. The own ones are pushed, and repeated in the
-next vertex.
+Each is counted towards a certificate and looked at as a possible offence. The own ones travel in the next vertex, and
+are pushed where none is due soon.
 """
 
 from consensus.dag.vertex import ExecutionSignature
@@ -29,12 +29,17 @@ class Notary:
         self.certifier = Certifier(start.committee, chain_hash, window, height, start.height)
         self.witness = Witness(start.committee, chain_hash, window, start.height, height)
 
-    def sign(self, effects: list[Effect], event: Executed, proposer: Proposer | None) -> ExecutionSignature | None:
-        """Push the own signature over an executed header, if there is one, and let the next vertex carry it."""
+    def sign(
+        self, effects: list[Effect], event: Executed, proposer: Proposer | None, *, push: bool
+    ) -> ExecutionSignature | None:
+        """Let the next vertex carry the own signature over an executed header, if there is one; `push` it too where no
+        vertex is due soon.
+        """
         if self._own is None or not event.signature:
             return None
         own = ExecutionSignature(event.height, event.header_hash, self._own, event.signature)
-        effects.append(BroadcastSignature(own, self._epoch))
+        if push or proposer is None:
+            effects.append(BroadcastSignature(own, self._epoch))
         if proposer is not None:
             proposer.carry_signature(own)
         return own

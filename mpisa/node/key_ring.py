@@ -32,7 +32,7 @@ class KeyRing:
 
     def __init__(self, home: Home, keys: NodeKeys, passphrase: bytes | None = None) -> None:
         self._home = home
-        self._keys = keys
+        self._hold(keys)
         self._passphrase = passphrase
         self._lock = Lock()
 
@@ -47,7 +47,7 @@ class KeyRing:
 
     def signer_among(self, validators: Iterable[ValidatorRecord]) -> PrivateKey | None:
         """The key that signs headers of a set, if one of its validators is this node."""
-        held = {key.address: key for key in self._keys.certificates}
+        held = self._held
         return next((held[item.address] for item in validators if item.address in held), None)
 
     def refresh(self) -> None:
@@ -74,10 +74,14 @@ class KeyRing:
                 self._read()
                 log.info("next keys adopted", keys=adopted)
 
+    def _hold(self, keys: NodeKeys) -> None:
+        self._keys = keys
+        self._held = {key.address: key for key in keys.certificates}
+
     def _read(self) -> None:
         if self._keys.certificate is None:
             return
         try:
-            self._keys = self._home.read_keys(Role.VALIDATOR, self._passphrase)
+            self._hold(self._home.read_keys(Role.VALIDATOR, self._passphrase))
         except MpisaError as error:
             log.error("the home's keys can't be read, those held stay in use", reason=str(error), hint=error.hint)

@@ -4,9 +4,11 @@ from consensus.dag.vertex import ExecutionSignature, decode_vertex
 from consensus.engine import Engine
 from consensus.events import (
     Broadcast,
+    BroadcastSignature,
     Effect,
     Executed,
     ExecutionSignatureReceived,
+    PayloadProvided,
     PayloadWaiting,
     RequestPayload,
     TimerFired,
@@ -14,7 +16,7 @@ from consensus.events import (
 )
 from consensus.parameters import Parameters
 from mpisa.primitives.header import header_hash
-from mpisa.primitives.identifiers import AuthorityIndex, Height
+from mpisa.primitives.identifiers import AuthorityIndex, Height, Round
 from tests.consensus.forge import NOW, Forge, of_kind, propose, receive, receive_all, timer
 from tests.consensus.test_certifier import header, signature
 
@@ -100,6 +102,19 @@ def test_execution_signatures_travel_in_the_next_vertex() -> None:
     assert engine.status().certified_height == 0
     receive(engine, forge.vertex(2, 2, signatures=(signature(1, 2),)), NOW + 1_110)
     assert engine.status().certified_height == 1
+
+
+def test_a_signature_is_pushed_unless_a_vertex_is_about_to_carry_it() -> None:
+    engine, _ = idle_engine(Forge())
+    first, second = header(1), header(2)
+    effects = engine.handle(Executed(Height(1), header_hash(first), signature(1, 0).signature, first), NOW + 1_030)
+    assert [item.signature.height for item in of_kind(effects, BroadcastSignature)] == [1], "nothing else is to do"
+    engine.handle(PayloadWaiting(), NOW + 1_040)
+    effects = engine.handle(Executed(Height(2), header_hash(second), signature(2, 0).signature, second), NOW + 1_050)
+    assert of_kind(effects, BroadcastSignature) == []
+    [sent] = of_kind(engine.handle(PayloadProvided(Round(2), b"x"), NOW + 1_060), Broadcast)
+    carried = decode_vertex(sent.raw, PARAMETERS).header.execution_signatures
+    assert [item.height for item in carried] == [1, 2]
 
 
 def test_the_last_vertex_is_sent_again_while_nothing_moves() -> None:

@@ -47,7 +47,7 @@ def test_the_seeds_contain_what_they_are_to_contain() -> None:
     assert sum(bool(scenario.byzantine) for scenario in scenarios) > SEEDS // 4
     assert sum(bool(scenario.changes) for scenario in scenarios) > SEEDS // 4
     assert sum(scenario.history is not None for scenario in scenarios) > SEEDS // 4
-    assert examine(scenarios[17]).world.nodes[4].joins
+    assert any(node.joins for node in examine(scenarios[17]).world.nodes)
 
 
 def test_a_seed_replays_bit_for_bit() -> None:
