@@ -56,6 +56,7 @@ class Peering:
         self._peers: dict[PeerId, PeerInfo] = {}
         self._linked: set[PeerId] = set()
         self._greeting: dict[PeerId, asyncio.Task[PeerInfo]] = {}
+        self._left: set[PeerId] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lost = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -120,6 +121,8 @@ class Peering:
     def peer_disconnected(self, peer: PeerId) -> None:
         self._linked.discard(peer)
         info = self._peers.pop(peer, None)
+        if peer in self._greeting:
+            self._left.add(peer)
         self._lost.set()
         if info is not None and self.observer is not None:
             self.observer(PeerInfo(peer, info.address, False, info.version))
@@ -142,16 +145,23 @@ class Peering:
         task = self._greeting.get(peer)
         if task is None:
             task = self._greeting[peer] = self._spawn(self._say_hello(peer), "hello")
-            task.add_done_callback(lambda _: self._greeting.pop(peer, None))
+            task.add_done_callback(lambda _: self._greeted(peer))
         return task
+
+    def _greeted(self, peer: PeerId) -> None:
+        self._greeting.pop(peer, None)
+        self._left.discard(peer)
 
     async def _say_hello(self, peer: PeerId) -> PeerInfo:
         if self._hello is None:
             raise Unreachable("the network is stopped")
         question = messages.encode_hello(self._hello)
+        self._left.discard(peer)
         answer = await self._host.ask(
             peer, HELLO_PROTOCOL, question, max_bytes=messages.MAX_HELLO_BYTES, timeout=HELLO_SECONDS
         )
+        if peer in self._left:  # nobody would tell of it again: it would count as a peer for good
+            raise Unreachable(f"{peer} left while it was greeted")
         try:
             return self._admit(peer, messages.decode_hello(answer))
         except Rejection as rejection:
