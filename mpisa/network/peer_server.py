@@ -7,8 +7,9 @@ address alone.
     GET  /mpisa/authority             WebSocket of authority frames               authorities
     POST /mpisa/request/{kind}        request and response                        peers
 
-Bounds: connections in all and of one peer, requests a second of one peer, bytes being sent to one peer, sizes of
-bodies; a connection that asks nothing is closed. A peer whose bytes make no sense is disconnected and counted.
+Bounds: connections in all and of one peer, requests a second of one peer, bytes being sent to one peer and in all
+(`serving`: askers take turns), sizes of bodies; a connection that asks nothing is closed. A peer whose bytes make no
+sense is disconnected and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import asyncio
 import datetime
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
@@ -29,6 +29,7 @@ from mpisa.network.limits import KeyedLimiter
 from mpisa.network.peer_auth import NONCE_BYTES, ServerAuthenticator
 from mpisa.network.peer_id import HostKey
 from mpisa.network.ports import BlockSource, NetworkLimits, NetworkStats, PeerId, RequestHandler
+from mpisa.network.serving import TooMany, Turn, Turns
 from mpisa.network.tls import server_context
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import Denied, MpisaError, NotFound, Rejection, RejectionReason
@@ -75,7 +76,7 @@ class PeerServer:
         self._stats = stats
         self._auth = ServerAuthenticator(host_key, os.urandom(32))
         self._rates = KeyedLimiter(limits.requests_per_second, limits.request_burst, MAX_RATE_KEYS)
-        self._sending: Counter[str] = Counter()
+        self._turns = Turns(limits)
         self._askers: dict[web.RequestHandler, str] = {}
         self.handlers: dict[str, RequestHandler] = {}
         self._runner: web.AppRunner | None = None
@@ -159,7 +160,7 @@ class PeerServer:
             return await handler(request)
         except NotFound as error:
             return _problem(404, error)
-        except _TooMany as error:
+        except TooMany as error:
             self._stats.requests_refused += 1
             return _problem(429, error, close=True)
         except _Unauthenticated as error:
@@ -198,16 +199,16 @@ class PeerServer:
         return _problem(422, error)
 
     def _admit(self, asker: str, connection: web.RequestHandler) -> None:
-        """Raises _TooMany when the asker is over a limit."""
+        """Raises TooMany when the asker is over a limit."""
         if not self._rates.take(asker, asyncio.get_running_loop().time()):
-            raise _TooMany(f"over {self._limits.requests_per_second:.0f} requests a second")
+            raise TooMany(f"over {self._limits.requests_per_second:.0f} requests a second")
         if self._askers.get(connection) == asker:
             return
         server = None if self._runner is None else self._runner.server
         live = frozenset(() if server is None else server.connections)
         self._askers = {known: name for known, name in self._askers.items() if known in live}
         if sum(name == asker for name in self._askers.values()) >= self._limits.connections_per_peer:
-            raise _TooMany(f"over {self._limits.connections_per_peer} connections")
+            raise TooMany(f"over {self._limits.connections_per_peer} connections")
         self._askers[connection] = asker
 
     async def _authenticate(self, request: web.Request) -> web.StreamResponse:
@@ -229,35 +230,36 @@ class PeerServer:
             "Etag": f'"{cid}.raw"',
             "X-Content-Type-Options": "nosniff",
         }
-        loop = asyncio.get_running_loop()
-        if request.method == "HEAD":
-            size = await loop.run_in_executor(self._executor, self._source.size_of, cid)
-            if size is None:
+        loop, is_head = asyncio.get_running_loop(), request.method == "HEAD"
+        async with self._turns.turn(request[ASKER], 0 if is_head else self._limits.max_block_bytes) as turn:
+            if is_head:
+                size = await loop.run_in_executor(self._executor, self._source.size_of, cid)
+                if size is None:
+                    raise NotFound(f"block {cid} isn't here")
+                return web.Response(headers=headers | {"Content-Length": str(size)})
+            data = await loop.run_in_executor(self._executor, self._source.get, cid)
+            if data is None:
                 raise NotFound(f"block {cid} isn't here")
-            return web.Response(headers=headers | {"Content-Length": str(size)})
-        data = await loop.run_in_executor(self._executor, self._source.get, cid)
-        if data is None:
-            raise NotFound(f"block {cid} isn't here")
-        self._stats.blocks_served += 1
-        return await self._send(request, headers, data)
+            self._stats.blocks_served += 1
+            return await self._send(request, headers, data, turn)
 
     async def _get_blocks(self, request: web.Request) -> web.StreamResponse:
         _peer_of(request)
         cids = wire.decode_wants(await self._body(request), self._limits.max_batch_blocks)
-        answer, count = await asyncio.get_running_loop().run_in_executor(
-            self._executor, wire.collect_blocks, self._source, cids
-        )
-        self._stats.blocks_served += count
-        return await self._send(request, {"Content-Type": "application/octet-stream"}, answer)
+        size = min(wire.MAX_BATCH_BYTES, len(cids) * self._limits.max_block_bytes) + self._limits.max_block_bytes
+        async with self._turns.turn(request[ASKER], size) as turn:
+            answer, count = await asyncio.get_running_loop().run_in_executor(
+                self._executor, wire.collect_blocks, self._source, cids
+            )
+            self._stats.blocks_served += count
+            return await self._send(request, {"Content-Type": "application/octet-stream"}, answer, turn)
 
-    async def _send(self, request: web.Request, headers: dict[str, str], body: bytes) -> web.StreamResponse:
-        """Writes the answer, counting its bytes as in flight to the asker until they are handed to the kernel."""
-        asker, size = request[ASKER], len(body)
+    async def _send(self, request: web.Request, headers: dict[str, str], body: bytes, turn: Turn) -> web.StreamResponse:
+        """Writes the answer, whose bytes count as in flight until they are handed to the kernel."""
+        size = len(body)
+        turn.resize(size)
         response = web.StreamResponse(headers=headers)
         response.content_length = size
-        if self._sending[asker] + size > self._limits.inflight_bytes_per_peer:
-            raise _TooMany(f"over {self._limits.inflight_bytes_per_peer} bytes in flight")
-        self._sending[asker] += size
         try:
             writer = await response.prepare(request)
             if writer is not None:
@@ -272,10 +274,6 @@ class PeerServer:
             self._stats.requests_refused += 1
             if request.transport is not None:
                 request.transport.abort()
-        finally:
-            self._sending[asker] -= size
-            if not self._sending[asker]:
-                del self._sending[asker]
         return response
 
     async def _request(self, request: web.Request) -> web.StreamResponse:
@@ -300,10 +298,6 @@ class PeerServer:
         if self.open_stream is None:
             raise NotFound("no authority streams are served here")
         return await self.open_stream(peer, request)
-
-
-class _TooMany(MpisaError):
-    code = "too-many"
 
 
 class _Unauthenticated(MpisaError):

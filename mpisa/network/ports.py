@@ -93,6 +93,8 @@ class NetworkLimits:
     bitswap_wants_per_peer: int = 1024
     bitswap_bytes_per_peer: int = 8 << 20
     bitswap_bytes: int = 64 << 20
+    inflight_bytes: int = 256 << 20
+    answers_at_once: int = 8
     max_providers: int = 20
     max_stored_peers: int = 1024
     connect_timeout: float = 5.0

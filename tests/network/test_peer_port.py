@@ -192,7 +192,7 @@ async def test_bytes_in_flight_are_bounded():
         cid = port.blocks.add(bytes(1001))
         with pytest.raises(Unreachable, match="answered 429: over 1000 bytes in flight"):
             await port.client.get_block(port.address, cid, timeout=5)
-        assert port.server._sending == {}
+        assert port.server._turns.is_idle
 
 
 async def test_bodies_are_bounded_both_ways():
@@ -246,7 +246,7 @@ async def test_a_peer_that_takes_nothing_is_disconnected(monkeypatch):
         )
         writer.write(f"GET /ipfs/{cid}?format=raw HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await eventually(lambda: port.stats.requests_refused == 1)
-        assert port.server._sending == {}
+        await eventually(lambda: port.server._turns.is_idle)
         writer.transport.abort()
 
 
