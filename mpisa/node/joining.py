@@ -22,6 +22,7 @@ from mpisa.node.chain_records import closing_changes, derived_prefix, genesis_ch
 from mpisa.node.epoch_proof import EpochProof, write_entries
 from mpisa.node.ranging import Ranging, Stand
 from mpisa.node.snapshots import (
+    EPOCHS,
     HEADER,
     SNAPSHOTS,
     STATE,
@@ -33,7 +34,7 @@ from mpisa.node.snapshots import (
 from mpisa.node.sources import Sources
 from mpisa.node.state_loading import StateLoading
 from mpisa.primitives import codec
-from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason
+from mpisa.primitives.errors import MpisaError, NotFound, Rejection, RejectionReason
 from mpisa.primitives.genesis_state import genesis_header, genesis_state
 from mpisa.primitives.header import Header, decode_header, verify_certificate
 from mpisa.primitives.record import StoredRecord
@@ -95,6 +96,38 @@ class Chart:
             verify_certificate(offer.base, offer.base_certificate, record.validator_set)
         elif offer.base.height != record.base:
             raise Rejection(RejectionReason.BAD_CERTIFICATE, f"offer: nobody certified header {offer.base.height}")
+
+
+def known_chart(store: ChainStore) -> Chart:
+    """The epochs from the first to the last that this ledger can prove itself. A certificate isn't synced: whoever died
+    right behind a closing block lacks its own, and with it what the ledger of a snapshot has to begin with. From there
+    on the peers prove the way again.
+    """
+    head = store.header(store.height)
+    records = {0: store.epoch(0)}
+    for epoch in range(1, head.epoch + 1 + head.closes_epoch):
+        record = store.epoch(epoch)
+        if not store.raw_certificate(record.base) or store.epoch_entries(epoch) is None:
+            break
+        records[epoch] = record
+    return Chart(records)
+
+
+def require_own(store: ChainStore, proof: EpochProof) -> None:
+    """That a proof's closing header is the one executed here, where an epoch ended here: keys of validators long gone
+    can prove another past, but not to whoever has seen this one. Raises Rejection.
+    """
+    epoch = proof.header.epoch + 1
+    try:
+        own = store.header(store.epoch(epoch).base)
+    except NotFound:
+        return
+    if own != proof.header:
+        raise Rejection(
+            RejectionReason.BAD_HEADER,
+            f"epoch proof: expected epoch {epoch} to begin behind header {own.height}, {own.hash.hex()}, "
+            f"got {proof.header.height}, {proof.header.hash.hex()}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +221,17 @@ class Joining:
 
     async def _follow_epochs(self) -> Chart:
         """From the epochs known here to the latest that any peer can prove."""
-        chart = self._known()
+        chart = known_chart(self._store)
         for peer in self._sources.usable():
             async for record, proof in self._walk.steps(chart.latest, [peer]):
+                try:
+                    require_own(self._store, proof)
+                except Rejection as rejection:
+                    self._sources.drop(peer, EPOCHS, rejection)
+                    break
                 chart.records[record.epoch] = record
                 chart.proofs[record.epoch] = proof
         return chart
-
-    def _known(self) -> Chart:
-        head = self._store.header(self._store.height)
-        last = head.epoch + 1 if head.closes_epoch else head.epoch
-        return Chart({epoch: self._store.epoch(epoch) for epoch in range(last + 1)})
 
     async def _is_trusted(self, chart: Chart) -> bool:
         """Whether the header known by other means belongs to the chain that the epochs lead along."""
@@ -320,8 +353,9 @@ class Joining:
                 continue
             header = self._closing(chart, epoch)
             certificate, entries = self._store.certificate(header.height), self._store.epoch_entries(epoch)
-            if certificate is not None and entries is not None:
-                changes += closing_changes(header, certificate, entries)
+            assert certificate is not None, "an epoch without a proof from peers is one that this ledger proves"
+            assert entries is not None, "as above"
+            changes += closing_changes(header, certificate, entries)
         records = [chart.records[epoch] for epoch in sorted(chart.records)[1:] if epoch <= offer.header.epoch]
         return changes + snapshot_changes(offer.header, offer.certificate, cursor, records)
 

@@ -6,14 +6,14 @@ header. What is put together replaces the ledger on the simulated disk in one st
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from consensus.dag.judging import Era
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.order.ranges import CertifiedBlock, Position, require_window, start_of_tail
 from mpisa.node.epoch_proof import EpochProof, verify_epoch_proof, write_entries
 from mpisa.node.epoch_record import EpochRecord
-from mpisa.node.joining import Candidate, Chart, rank
+from mpisa.node.joining import Candidate, Chart, known_chart, rank, require_own
 from mpisa.node.ranging import Stand
 from mpisa.node.snapshots import (
     EPOCHS,
@@ -69,10 +69,16 @@ class Joining:
         return False
 
     def _follow_epochs(self) -> Work[Chart]:
-        disk = self._node.disk
-        chart = Chart({epoch: record for epoch, record in disk.records.items() if epoch <= disk.epoch})
+        assert self._node.provider is not None
+        shelf = cast(Any, self._node.provider.shelf)
+        chart = known_chart(shelf)
         for peer in self._sources.usable():
             for record, proof in (yield from self.walk(chart.latest, [peer])):
+                try:
+                    require_own(shelf, proof)
+                except Rejection as rejection:
+                    self._sources.drop(peer, "epochs", rejection)
+                    break
                 chart.records[record.epoch] = record
                 chart.proofs[record.epoch] = proof
         return chart
@@ -195,7 +201,7 @@ class Joining:
             if proof is not None:
                 certificates[closing.height] = proof.certificate
                 entries[epoch] = write_entries(proof.entries)
-            elif epoch in disk.entries and closing.height in disk.certificates:
+            elif epoch > 0:
                 certificates[closing.height] = disk.certificates[closing.height]
                 entries[epoch] = disk.entries[epoch]
         certificates[header.height] = offer.certificate
