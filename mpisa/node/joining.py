@@ -353,8 +353,8 @@ class Joining:
                 continue
             header = self._closing(chart, epoch)
             certificate, entries = self._store.certificate(header.height), self._store.epoch_entries(epoch)
-            assert certificate is not None, "an epoch without a proof from peers is one that this ledger proves"
-            assert entries is not None, "as above"
+            assert certificate is not None, "known_chart ends before an epoch whose certificate is missing"
+            assert entries is not None, "known_chart ends before an epoch whose entries are missing"
             changes += closing_changes(header, certificate, entries)
         records = [chart.records[epoch] for epoch in sorted(chart.records)[1:] if epoch <= offer.header.epoch]
         return changes + snapshot_changes(offer.header, offer.certificate, cursor, records)

@@ -71,6 +71,20 @@ JOINING = (
         *WHOLE_JOINS,
     ),
     mutant(
+        "goes on from an epoch whose end it can't show",
+        JOINING_FILE,
+        "        if not store.raw_certificate(record.base) or store.epoch_entries(epoch) is None:",
+        "        if False:",
+        "tests/simulator/test_joins.py",
+    ),
+    mutant(
+        "believes another end of an epoch than the one that it has seen",
+        JOINING_FILE,
+        "    if own != proof.header:",
+        "    if False:",
+        "tests/node/test_epoch_snapshots.py",
+    ),
+    mutant(
         "lets the base that one peer names count for all",
         JOINING_FILE,
         "found.setdefault((offer.header.hash, offer.base.hash), ",

@@ -11,7 +11,11 @@ import pytest
 from mpisa.config import HistoryConfig
 from mpisa.network.ports import PeerId
 from mpisa.node import snapshots
+from mpisa.node.certificates import CERTIFICATES
+from mpisa.node.chain_records import CERTIFICATE, number
+from mpisa.node.database import Database
 from mpisa.node.epoch_proof import EpochProof
+from mpisa.node.joining import known_chart
 from mpisa.node.node import Node
 from mpisa.node.snapshots import (
     EPOCHS,
@@ -24,6 +28,8 @@ from mpisa.node.snapshots import (
     encode_offers,
 )
 from mpisa.primitives import codec, merkle
+from mpisa.primitives.header import make_certificate, sign_header
+from mpisa.primitives.identifiers import AuthorityIndex
 from mpisa.primitives.state_keys import account_key
 from tests.node.cluster import add_follower, key_of, until
 from tests.node.validators import Town, town
@@ -40,9 +46,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "CHUNK_BYTES", 300)
 
 
-async def grow(made: Town, count: int) -> int:
+async def grow(made: Town, count: int, through: int = 5) -> int:
     """So many blocks more, through a node that stays; the height of the last."""
-    through, height = 5, 0
+    height = 0
     for _ in range(count):
         nonce = made.cluster.nodes[through].pending_nonce(CLIENT.public_key.address)
         status = await made.submit(made.cluster.transfer(CLIENT, nonce), through=through)
@@ -190,3 +196,94 @@ async def test_liars_about_a_snapshot_of_a_later_epoch_are_dropped(tmp_path: Pat
         usable = node._running.behind.sources.usable()
         assert [number for number in range(8) if made.cluster.nodes[number].peer_id not in usable] == [1, 4, 6]
         await assert_whole(made, node)
+
+
+async def away(made: Town) -> int:
+    """The new node has seen the first epoch end, lost the certificate of its end, and was away since: nobody keeps
+    what it lacks, and nobody has sent it that certificate yet. The height of the closing block.
+    """
+    add_follower(made.cluster, READER)
+    await made.cluster.start(READER)
+    await made.cluster.ready(READER)
+    closing = (await made.submit(made.leave(3))).height
+    assert closing is not None
+    await made.cluster.level(closing)
+    await made.cluster.stop(READER)
+    await until_forgotten(made, closing)
+    place = made.cluster.home(READER) / "ledger"
+    database = Database(place, "chain store")
+    assert database.get(CERTIFICATE + number(closing)) is not None
+    database.write([(CERTIFICATE + number(closing), None)], sync=True)  # it wasn't synced: as a power cut leaves it
+    database.close()
+    for node in made.cluster.nodes.values():
+        tamper(node, CERTIFICATES, lambda _: codec.encode(()))
+    return closing
+
+
+async def until_forgotten(made: Town, height: int) -> None:
+    """Grows until no node keeps this block and the next."""
+    nodes = made.cluster.nodes.values()
+    for node in nodes:
+        node._running.providing.snapshots._history = LITTLE
+        node._running.behind.pruning._history = LITTLE
+    await grow(made, 80, through=0)
+    for node in nodes:
+        await until(lambda node=node: len(node._running.store.pinned_heights) == 2, "snapshots")  # type: ignore[misc]
+        await node._running.behind.pruning.prune()
+        assert node.status().kept_from > height + 1
+
+
+async def come_back(made: Town) -> Node:
+    """The new node, joined though it knew of the epoch already."""
+    await made.cluster.start(READER)
+    node = made.cluster.nodes[READER]
+    await until(lambda: node._running.behind.joining.done == 1.0, "joined")
+    await made.cluster.ready(READER)
+    return node
+
+
+def assert_shows(made: Town, node: Node, closing: int) -> None:
+    """It has what the epoch began behind, and hands it on."""
+    store, other = node._running.store, made.cluster.nodes[0]._running.store
+    assert store.header(closing) == other.header(closing)
+    assert store.certificate(closing) is not None
+    assert store.epoch_entries(1) == other.epoch_entries(1)
+    assert known_chart(store).latest.epoch == 1
+
+
+async def test_who_lost_the_certificate_of_an_epoch_s_end_has_it_proven_again_and_joins(tmp_path: Path) -> None:
+    """Without the closing header, which nobody could show it, its new ledger wouldn't even open."""
+    async with town(tmp_path, 4) as made:
+        closing = await away(made)
+        node = await come_back(made)
+        assert_shows(made, node, closing)
+        assert node.metrics()["sync_liars_dropped_total"] == 0
+        await made.cluster.stop(READER)
+        await made.cluster.start(READER)
+        await made.cluster.ready(READER)
+        node = made.cluster.nodes[READER]
+        assert_shows(made, node, closing)
+        height = await grow(made, 1, through=0)
+        assert node.chain.header(height) == made.cluster.nodes[0].chain.header(height)
+
+
+async def test_another_past_that_an_old_set_has_signed_is_a_lie_to_who_has_seen_this_one(tmp_path: Path) -> None:
+    """The first who is asked proves an end of the epoch that validators long gone could have signed as well."""
+
+    def another_past(proofs: tuple[EpochProof, ...]) -> tuple[EpochProof, ...]:
+        header = replace(proofs[0].header, time_ms=proofs[0].header.time_ms + 1)
+        signatures = {}
+        for at, validator in enumerate(made.cluster.genesis.validators):
+            (key,) = [key for key in keys if key.public_key.address == validator.address]
+            signatures[AuthorityIndex(at)] = sign_header(key, header)
+        return (replace(proofs[0], header=header, certificate=make_certificate(signatures)), *proofs[1:])
+
+    async with town(tmp_path, 4) as made:
+        keys = [made.operator(seat) for seat in range(4)]
+        closing = await away(made)
+        liar = min(made.cluster.nodes.values(), key=lambda node: node.peer_id)
+        tamper(liar, EPOCHS, changed(another_past))
+        node = await come_back(made)
+        assert PeerId(liar.peer_id) not in node._running.behind.sources.usable()
+        assert node.metrics()["sync_liars_dropped_total"] == 1
+        assert_shows(made, node, closing)

@@ -10,6 +10,7 @@ from consensus.order.ranges import decode_answer
 from mpisa.node.serving import BLOCKS, RangeRequest
 from mpisa.node.snapshots import EPOCHS, SNAPSHOTS, STATE, encode_state_request
 from mpisa.primitives.errors import Rejection
+from mpisa.primitives.identifiers import Epoch
 from tests.simulator.calm import CALM
 from tests.simulator.invariants import check_progress, check_safety, check_settled
 from tests.simulator.lies import HONEST_FOR_ONCE, lie_about
@@ -202,6 +203,38 @@ def _decodes(raw: bytes) -> bool:
     except Rejection:
         return False
     return True
+
+
+def test_who_died_right_behind_an_epoch_s_last_block_has_its_end_proven_again() -> None:
+    """The certificate wasn't there yet or was lost: when it joins much later, the peers show what it needs to begin."""
+    scenario = Scenario(
+        1, faults=CALM, heal_ms=5_500, parameters=QUICK, history=History(), clients=8, pause_ms=20,
+        changes=(Change(0, 300, Move.BOND),), spares=1,
+    )  # fmt: skip
+    world = World(scenario)
+    node = world.nodes[4]
+    world.later(0, lambda: _die_behind_an_end(node))
+    world.run()
+    check_progress(world, 10, 10_000)
+    check_settled(world, 10_000)
+    check_safety(world)
+    assert node.joins
+    assert node.starts == 2
+    assert node.disk.base.header.epoch == 1
+    closing = node.disk.records[Epoch(1)].base
+    assert closing in node.disk.certificates
+    assert Epoch(1) in node.disk.entries
+    assert world.dropped == []
+
+
+def _die_behind_an_end(node: Node) -> None:
+    """Dies as soon as its last block has closed an epoch, without that one's certificate, for three seconds."""
+    if not node.disk.head.header.closes_epoch:
+        node.world.later(1, lambda: _die_behind_an_end(node))
+        return
+    node.crash(Loss.NOTHING)
+    node.disk.certificates.pop(node.disk.height, None)
+    node.world.later(3_000, node.boot)
 
 
 class Unproven(Strategy):
