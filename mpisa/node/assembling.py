@@ -21,6 +21,7 @@ from mpisa.node.blobs import BlobStore, LocalBlocks
 from mpisa.node.certificates import CertificateKeeper
 from mpisa.node.chain_view import Chain
 from mpisa.node.consensus_store import ConsensusStore
+from mpisa.node.content import READING_THREADS, Content
 from mpisa.node.cosigning import Cosigning
 from mpisa.node.evidence import EvidenceKeeper
 from mpisa.node.execution import Execution
@@ -110,7 +111,7 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class Moving:
     """What moves bytes in and out."""
 
     providers: Providers
@@ -118,6 +119,7 @@ class Content:
     retrieval: RetrievalCounters
     retriever: Retriever
     blobs: BlobStore
+    content: Content
 
 
 async def assemble(
@@ -170,7 +172,7 @@ async def _recover(frame: Frame, kept: Kept, stopping: Callable[[], bool]) -> Re
 
 def _wire(frame: Frame, kept: Kept, recovered: Recovered, network: Network) -> Runtime:
     setup, parameters, store, helm = frame.setup, frame.parameters, kept.ledger, recovered.helm
-    content = _make_content(frame, kept, network)
+    moving = _make_moving(frame, kept, network)
     pool = _make_pool(setup.config.limits)
     submissions = _make_submissions(frame, store, recovered, pool)
     links = _make_links(frame, kept.vertices, recovered.inbox, network)
@@ -215,18 +217,19 @@ def _wire(frame: Frame, kept: Kept, recovered: Recovered, network: Network) -> R
         forwarding=forwarding,
         ordering=ordering,
         behind=behind,
-        providers=content.providers,
-        publishing=content.publishing,
-        retrieval=content.retrieval,
-        retriever=content.retriever,
-        blobs=content.blobs,
+        providers=moving.providers,
+        publishing=moving.publishing,
+        retrieval=moving.retrieval,
+        retriever=moving.retriever,
+        blobs=moving.blobs,
+        content=moving.content,
         chain=Chain(store, setup.genesis, setup.genesis_text, submissions),
         stages=frame.stages,
         freshness=freshness,
     )
 
 
-def _make_content(frame: Frame, kept: Kept, network: Network) -> Content:
+def _make_moving(frame: Frame, kept: Kept, network: Network) -> Moving:
     limits = frame.setup.config.limits
     threads = frame.threads(BLOB_THREADS, "blobs")
     providers = Providers(network, frame.setup.genesis.chain_hash)
@@ -237,7 +240,8 @@ def _make_content(frame: Frame, kept: Kept, network: Network) -> Content:
         Environment(kept.blocks, network.exchange, providers, threads, limits.retrieval_concurrency, counters, behind)
     )
     blobs = BlobStore(kept.blocks, kept.pins, publishing, retriever, providers, frame.events, threads)
-    return Content(providers, publishing, counters, retriever, blobs)
+    content = Content(kept.blocks, retriever, providers, frame.threads(READING_THREADS, "content"))
+    return Moving(providers, publishing, counters, retriever, blobs, content)
 
 
 def _make_pool(limits: Limits) -> Mempool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mpisa.config import NodeConfig
     from mpisa.ledger.standing import StakeStanding, StakingStanding
+    from mpisa.node.content import EntryPage
     from mpisa.node.epoch_proof import Entry
     from mpisa.node.events import EventGroup
     from mpisa.node.views import (
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
+    from mpisa.primitives.selection import Selection
     from storage.importer import ImportResult
+    from storage.paths import Resolved
+    from storage.reader import Stat
 
 
 class ChainView(Protocol):
@@ -108,6 +112,26 @@ class Blobs(Protocol):
         ...
 
 
+class Content(Protocol):
+    """What lies behind a CID and a path: see `mpisa.node.content`. What is missing is fetched, unless `local_only`."""
+
+    async def resolve(self, root: Cid, parts: Sequence[str], *, local_only: bool = False) -> Resolved: ...
+    async def stat(self, cid: Cid, *, local_only: bool = False) -> Stat: ...
+    async def has(self, cid: Cid) -> bool: ...
+    def file(
+        self, cid: Cid, first: int = 0, length: int | None = None, *, local_only: bool = False
+    ) -> AsyncIterator[bytes]: ...
+    def car(
+        self, resolved: Resolved, selection: Selection, *, local_only: bool = False, max_bytes: int | None = None
+    ) -> AsyncIterator[bytes]: ...
+    def tar(
+        self, cid: Cid, name: str, *, local_only: bool = False, max_bytes: int | None = None
+    ) -> AsyncIterator[bytes]: ...
+    async def entries(
+        self, cid: Cid, limit: int, after: str | None = None, *, local_only: bool = False
+    ) -> EntryPage: ...
+
+
 class Subscription(Protocol):
     """One subscriber's events, in order; a gap is an event of its own."""
 
@@ -149,6 +173,8 @@ class NodeFacade(Protocol):
     def chain(self) -> ChainView: ...
     @property
     def blobs(self) -> Blobs: ...
+    @property
+    def content(self) -> Content: ...
     @property
     def events(self) -> Events: ...
     @property

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mpisa.network.ports import BlockSource, GossipSubscription, Network, NetworkConfig, PeerInfo
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
+    from mpisa.node.content import Content
     from mpisa.node.flow import Flow
     from mpisa.node.views import DagView, LinkFault, NodeStatus, PeerView, TransactionStatus, VertexView
     from mpisa.primitives.header import Certificate, Header
@@ -107,6 +108,10 @@ class Node:
     @property
     def blobs(self) -> BlobStore:
         return self._running.blobs
+
+    @property
+    def content(self) -> Content:
+        return self._running.content
 
     @property
     def network(self) -> Network:
@@ -197,6 +202,7 @@ class Node:
             await self._run_group(runtime, started, announcements)
         finally:
             runtime.publishing.close()
+            runtime.content.close()
             await runtime.retriever.close()
             await runtime.links.stop()
             await runtime.certificates.close()

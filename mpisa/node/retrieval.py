@@ -17,10 +17,10 @@ import structlog
 from mpisa.node.dag import next_piece
 from mpisa.node.dag_retrieval import Counters, Environment, Retrieval
 from mpisa.node.write_behind import Arrivals, Owner
-from mpisa.primitives.errors import NotFound, NotReady, Unreachable
+from mpisa.primitives.errors import MpisaError, NotFound, NotReady, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from mpisa.network.ports import ProviderFeed
     from mpisa.node.dag import Piece
@@ -68,13 +68,18 @@ class _Reading:
             waiting.cancel()
 
 
+class _GivenUpError(Exception):
+    """A block that was to be fetched ahead wasn't."""
+
+
 class Retriever:
     """Starts retrievals, one a root at a time, and ends one that nobody waits for any more."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._running: dict[Cid, _Shared] = {}
-        self._fetching: dict[Cid, asyncio.Task[bytes]] = {}
+        self._fetching: dict[Cid, asyncio.Future[bytes]] = {}
+        self._closed = False
         self.arrivals = Arrivals(environment.behind, environment.store)
 
     async def ensure(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> Retrieved:
@@ -112,13 +117,50 @@ class Retriever:
         )
 
     async def _fetched(self, cid: Cid, feed: ProviderFeed | None) -> bytes:
-        task = self._fetching.get(cid)
-        if task is None:
-            if len(self._fetching) >= MAX_FETCHES:
-                raise NotReady(f"{MAX_FETCHES} blocks are being fetched already", hint="try again in a moment")
-            task = self._fetching[cid] = asyncio.create_task(self._fetch(cid, feed), name=f"fetch {cid}")
-            task.add_done_callback(lambda done: self._fetch_ended(cid, done))
-        return await asyncio.shield(task)
+        while True:
+            fetching = self._fetching.get(cid)
+            if fetching is None:
+                self._check_room(1)
+                fetching = asyncio.create_task(self._fetch(cid, feed), name=f"fetch {cid}")
+                self._fetching[cid] = fetching
+                fetching.add_done_callback(lambda done: self._fetch_ended(cid, done))
+            try:
+                return await asyncio.shield(fetching)
+            except _GivenUpError:
+                continue  # it was fetched ahead for a reading that has ended
+
+    def _check_room(self, count: int) -> None:
+        if self._closed:
+            raise NotReady("the node is stopping")
+        if len(self._fetching) + count > MAX_FETCHES:
+            raise NotReady(f"{MAX_FETCHES} blocks are being fetched already", hint="try again in a moment")
+
+    async def prefetch(self, cids: Sequence[Cid], feed: Callable[[], ProviderFeed]) -> None:
+        """Fetches what is missing of these, several at once, so that `block` finds it here or on its way. Whatever
+        fails is left to `block`, which then says why.
+        """
+        environment = self._environment
+        loop = asyncio.get_running_loop()
+        lengths = await loop.run_in_executor(environment.executor, environment.store.lengths, cids)
+        missing = [cid for cid, length in zip(cids, lengths, strict=True) if length is None]
+        wanted = [cid for cid in missing if cid not in self._fetching and environment.behind.get(cid) is None]
+        if not wanted or self._closed or len(self._fetching) + len(wanted) > MAX_FETCHES:
+            return
+        promised: dict[Cid, asyncio.Future[bytes]] = {cid: loop.create_future() for cid in wanted}
+        self._fetching.update(promised)
+        try:
+            async for cid, data in environment.exchange.fetch_many(wanted, feed(), concurrency=environment.concurrency):
+                if not promised[cid].done():
+                    promised[cid].set_result(data)
+                await self._keep_behind(cid, data)
+                self._fetch_ended(cid, promised.pop(cid))
+        except MpisaError as error:
+            log.debug("not fetched ahead", blocks=len(promised), error=str(error))
+        finally:
+            for cid, future in promised.items():
+                if not future.done():
+                    future.set_exception(_GivenUpError())
+                self._fetch_ended(cid, future)
 
     async def _fetch(self, cid: Cid, feed: ProviderFeed | None) -> bytes:
         environment = self._environment
@@ -132,21 +174,25 @@ class Retriever:
                     if session.known():
                         raise
                     raise NotFound(f"block {cid}: no provider is known ({session.sources})") from error
+        await self._keep_behind(cid, data)
+        return data
+
+    async def _keep_behind(self, cid: Cid, data: bytes) -> None:
+        environment = self._environment
         environment.counters.blocks_fetched += 1
         environment.counters.bytes_fetched += len(data)
         await environment.behind.add(cid, data, Owner(on_failed=self._not_stored))
-        return data
 
     def _not_stored(self, error: Exception) -> None:
         """A block that was answered couldn't be kept: whoever wants it again fetches it again."""
         self._environment.counters.write_behind_failures += 1
         log.warning("a fetched block was not stored", error=repr(error))
 
-    def _fetch_ended(self, cid: Cid, task: asyncio.Task[bytes]) -> None:
-        if self._fetching.get(cid) is task:
+    def _fetch_ended(self, cid: Cid, fetching: asyncio.Future[bytes]) -> None:
+        if self._fetching.get(cid) is fetching:
             del self._fetching[cid]
-        if not task.cancelled():
-            task.exception()  # read, so that nothing complains when everybody who waited has gone
+        if not fetching.cancelled():
+            fetching.exception()  # read, so that nothing complains when everybody who waited has gone
 
     async def pieces(self, cid: Cid) -> AsyncIterator[tuple[tuple[Cid, bytes], ...]]:
         """All blocks of the DAG in depth-first order, in groups, while the missing ones still arrive. Over when all of
@@ -210,7 +256,10 @@ class Retriever:
 
     async def close(self) -> None:
         """Cancels what still runs; what has arrived by then is stored."""
-        tasks = [*(shared.task for shared in self._running.values()), *self._fetching.values()]
+        self._closed = True
+        tasks: list[asyncio.Future[Retrieved] | asyncio.Future[bytes]] = []
+        tasks += [shared.task for shared in self._running.values()]
+        tasks += self._fetching.values()
         for task in tasks:
             task.cancel()
         if tasks:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mpisa.node.certificates import CertificateKeeper
     from mpisa.node.chain_view import Chain
     from mpisa.node.consensus_store import ConsensusStore
+    from mpisa.node.content import Content
     from mpisa.node.cosigning import Cosigning
     from mpisa.node.epoch_record import EpochRecord
     from mpisa.node.execution import Execution
@@ -94,6 +95,7 @@ class Runtime:
     retrieval: RetrievalCounters
     retriever: Retriever
     blobs: BlobStore
+    content: Content
     chain: Chain
     stages: Stages
     freshness: Freshness

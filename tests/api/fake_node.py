@@ -10,6 +10,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,16 @@ from mpisa.ledger.rules import BlockContext
 from mpisa.ledger.standing import StakeStanding, StakingStanding, read_stake, read_staking
 from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
+from mpisa.network.memory import MemoryHub, MemoryNetwork
+from mpisa.network.ports import NetworkConfig
+from mpisa.node.blobs import LocalBlocks
+from mpisa.node.content import Content
 from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.link_faults import rules_of
+from mpisa.node.providers import Providers
+from mpisa.node.retrieval import Counters, Environment, Retriever
 from mpisa.node.views import (
     AccountView,
     ChainBlock,
@@ -49,6 +56,7 @@ from mpisa.node.views import (
     WaitFor,
 )
 from mpisa.node.waiting import Entry, Listener, Waiting
+from mpisa.node.write_behind import WriteBehind
 from mpisa.primitives import merkle
 from mpisa.primitives.account import Account
 from mpisa.primitives.cid import Cid
@@ -474,6 +482,16 @@ class FakeBlobs:
         return self.store.get(cid) if self.store.has(cid) else None
 
 
+def content_of(store: MemoryBlockStore) -> Content:
+    """The real thing over blocks in memory; no peers are there to be asked."""
+    network = MemoryNetwork(MemoryHub(), NetworkConfig(bytes(32), bytes(32), "fake"), LocalBlocks(store, print))
+    executor = ThreadPoolExecutor(4, thread_name_prefix="content")
+    providers = Providers(network, bytes(32))
+    behind = WriteBehind(store, executor, 1 << 20)
+    environment = Environment(store, network.exchange, providers, executor, 4, Counters(), behind)
+    return Content(store, Retriever(environment), providers, executor)
+
+
 class FakeNode:
     """See `mpisa.node.facade.NodeFacade`."""
 
@@ -489,6 +507,7 @@ class FakeNode:
         self.window = 16
         self.events = EventHub()
         self.blobs = FakeBlobs()
+        self.content = content_of(self.blobs.store)
         self.chain = FakeChain(self)
         self.reasons: list[str] = []
         self.faults: tuple[LinkFault, ...] = ()
