@@ -4,6 +4,9 @@ Everything is made in a new directory beside the destination and renamed at the 
 whole or not at all; one that exists is refused. Names are single components that were checked; directories are entered
 by descriptor and files made exclusively, so neither a symlink of the tree nor one that somebody plants meanwhile is
 followed. Symlinks that could lead out of the tree are refused unless asked for.
+
+Where the tree says permission bits and times, what is made gets them when it is complete: never set-user-id,
+set-group-id or sticky bits, and the owner of a directory can always enter and write it.
 """
 
 import os
@@ -17,6 +20,7 @@ from mpisa.primitives.car_stream import MAX_TREE_DEPTH
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason, UsageError
 from mpisa.primitives.unixfs_tree import (
+    Content,
     DirectoryContent,
     Entry,
     FileContent,
@@ -30,6 +34,10 @@ from storage.reader import DagReader
 
 MAX_EXPORTED_ENTRIES = 10_000_000
 
+OWNER_OF_DIRECTORY = 0o700
+MAX_SECONDS = 1 << 33
+"""Times further from 1970 than this (1697 to 2242) are left out: not every file system holds them."""
+
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -41,6 +49,7 @@ class _Open:
     descriptor: int
     entries: Iterator[Entry]
     path: tuple[str, ...]
+    content: Content
 
 
 def export_to_path(
@@ -95,6 +104,7 @@ class _Exporter:
                 directory = stack[-1]
                 entry = next(directory.entries, None)
                 if entry is None:
+                    _describe(directory.descriptor, directory.content, OWNER_OF_DIRECTORY)
                     os.close(stack.pop().descriptor)
                     continue
                 self._make(stack, directory.descriptor, entry.name, entry.cid, (*directory.path, entry.name))
@@ -116,20 +126,20 @@ class _Exporter:
         content = self._reader.content(cid)
         try:
             if isinstance(content, FileContent):
-                self._write_file(parent, name, cid)
+                self._write_file(parent, name, cid, content)
             elif isinstance(content, SymlinkContent):
-                self._write_symlink(parent, name, content.target, path)
+                self._write_symlink(parent, name, content, path)
             else:
                 assert isinstance(content, DirectoryContent | ShardContent)
                 os.mkdir(name, 0o777, dir_fd=parent)
                 descriptor = os.open(name, _DIRECTORY_FLAGS, dir_fd=parent)
-                stack.append(_Open(descriptor, self._reader.entries(cid), path))
+                stack.append(_Open(descriptor, self._reader.entries(cid), path, content))
         except FileExistsError:
             raise Rejection(
                 RejectionReason.DUPLICATE, f"{_shown(path)} collides with another entry on this file system"
             ) from None
 
-    def _write_file(self, parent: int, name: str, cid: Cid) -> None:
+    def _write_file(self, parent: int, name: str, cid: Cid, content: FileContent) -> None:
         descriptor = os.open(name, _FILE_FLAGS, 0o666, dir_fd=parent)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             for piece in self._reader.read_file(cid):
@@ -139,13 +149,33 @@ class _Exporter:
                 self._written += len(piece)
                 if self._progress is not None:
                     self._progress(self._written)
+            _describe(descriptor, content, 0)
 
-    def _write_symlink(self, parent: int, name: str, target: str, path: tuple[str, ...]) -> None:
+    def _write_symlink(self, parent: int, name: str, content: SymlinkContent, path: tuple[str, ...]) -> None:
+        target = content.target
         if not self._allow_escaping and symlink_escapes(path, target):
             raise Rejection(
                 RejectionReason.BAD_NAME, f"symlink {_shown(path)} points to {target!r}, outside of the tree"
             )
         os.symlink(target, name, dir_fd=parent)
+        if (times := _times(content)) is not None:
+            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+
+def _describe(descriptor: int, content: Content, always: int) -> None:
+    """Give a file or directory what the tree says of it; permission bits `always` are set whatever it says."""
+    if content.mode is not None:
+        os.fchmod(descriptor, content.mode & 0o777 | always)
+    if (times := _times(content)) is not None:
+        os.utime(descriptor, ns=times)
+
+
+def _times(content: Content) -> tuple[int, int] | None:
+    """Access and modification time in nanoseconds; None where the tree says none that the system could hold."""
+    if content.mtime is None or not -MAX_SECONDS <= content.mtime.seconds <= MAX_SECONDS:
+        return None
+    time = content.mtime.seconds * 1_000_000_000 + (content.mtime.nanoseconds or 0)
+    return time, time
 
 
 def _shown(path: tuple[str, ...]) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import Denied, IntegrityError, MpisaError, NotFound, UsageError
 from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile
+from mpisa.primitives.unixfs import Mtime
 from mpisa.primitives.unixfs_directory import build_directory
-from mpisa.primitives.unixfs_layout import Node
+from mpisa.primitives.unixfs_layout import NO_METADATA, Metadata, Node
 from storage.blockstore import BlockStore, Progress
 from storage.session import ImportResult, ImportSession, Reader
 from storage.tar_import import import_tar
@@ -61,36 +62,48 @@ class _Directory:
     path: Path
     name: str
     names: Iterator[str]
+    metadata: Metadata = NO_METADATA
     entries: dict[str, Node] = field(default_factory=dict)
 
 
 def _import_tree(session: ImportSession, top: Path) -> Node:
     with _named_errors(top):
-        if not stat.S_ISDIR(top.lstat().st_mode):
+        status = top.lstat()
+        if not stat.S_ISDIR(status.st_mode):
             return _import_single(session, top)
-    stack = [_enter(top, "")]
+    stack = [_enter(top, "", _metadata(status, session.profile))]
     while True:
         directory = stack[-1]
         name = next(directory.names, None)
         if name is not None:
             path = directory.path / name
             with _named_errors(path):
-                is_directory = stat.S_ISDIR(path.lstat().st_mode)
+                status = path.lstat()
+                is_directory = stat.S_ISDIR(status.st_mode)
                 if not is_directory:
                     directory.entries[name] = _import_single(session, path)
             if is_directory:
                 if len(stack) == MAX_IMPORT_DEPTH:
                     raise UsageError(f"{path} lies more than {MAX_IMPORT_DEPTH} directories deep")
-                stack.append(_enter(path, name))
+                stack.append(_enter(path, name, _metadata(status, session.profile)))
             continue
-        node = build_directory(directory.entries, session.profile, session.sink)
+        node = build_directory(directory.entries, session.profile, session.sink, directory.metadata)
         stack.pop()
         if not stack:
             return node
         stack[-1].entries[directory.name] = node
 
 
-def _enter(path: Path, name: str) -> _Directory:
+def _metadata(status: os.stat_result, profile: Profile) -> Metadata:
+    """What the profile keeps of mode and modification time."""
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
+    return Metadata(
+        stat.S_IMODE(status.st_mode) if profile.preserve_mode else None,
+        Mtime(seconds, nanoseconds or None) if profile.preserve_mtime else None,
+    )
+
+
+def _enter(path: Path, name: str, metadata: Metadata) -> _Directory:
     names: list[str] = []
     with _named_errors(path), os.scandir(path) as entries:
         for entry in entries:
@@ -101,16 +114,17 @@ def _enter(path: Path, name: str) -> _Directory:
             except UnicodeEncodeError:
                 raise UsageError(f"{path} has an entry {os.fsencode(entry.name)!r} whose name is not UTF-8") from None
             names.append(entry.name)
-    return _Directory(path, name, iter(sorted(names)))
+    return _Directory(path, name, iter(sorted(names)), metadata)
 
 
 def _import_single(session: ImportSession, path: Path) -> Node:
-    mode = path.lstat().st_mode
+    status = path.lstat()
+    mode = status.st_mode
     if stat.S_ISLNK(mode):
         # A Path would drop "./" and the last "/" of the target.
         target = os.readlink(os.fsencode(path))  # noqa: PTH115
         try:
-            return session.add_symlink(target.decode())
+            return session.add_symlink(target.decode(), _metadata(status, session.profile).mtime)
         except UnicodeDecodeError:
             raise UsageError(f"{path} is a symlink whose target is not UTF-8") from None
     if not stat.S_ISREG(mode):
@@ -124,7 +138,7 @@ def _import_file(session: ImportSession, path: Path) -> Node:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise IntegrityError(f"{path} changed while it was read; nothing was imported")
-        node = session.add_file(_FileReader(file.fileno()))
+        node = session.add_file(_FileReader(file.fileno()), _metadata(before, session.profile))
         after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or node.filesize != after.st_size:
         raise IntegrityError(f"{path} changed while it was read", hint="import it again when nothing writes to it")

@@ -8,12 +8,23 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 from typing import Protocol, Self
 
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.profiles import Profile
-from mpisa.primitives.unixfs_layout import BalancedBuilder, Leaf, Node, make_leaf, make_symlink
+from mpisa.primitives.unixfs import Mtime
+from mpisa.primitives.unixfs_layout import (
+    NO_METADATA,
+    BalancedBuilder,
+    Leaf,
+    Metadata,
+    Node,
+    make_leaf,
+    make_single,
+    make_symlink,
+)
 from storage.blockstore import BlockStore, Progress
 
 HASH_THREADS = 2
@@ -88,10 +99,15 @@ class ImportSession:
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_BLOCKS:
             self._flush()
 
-    def add_file(self, reader: Reader) -> Node:
+    def add_file(self, reader: Reader, metadata: Metadata = NO_METADATA) -> Node:
         """Import one file's bytes to the end of the reader."""
-        builder = BalancedBuilder(self.profile, self.sink)
-        for leaf in self._leaves(reader):
+        builder = BalancedBuilder(self.profile, self.sink, metadata)
+        leaves = self._leaves(reader)
+        first = next(leaves)
+        second = next(leaves, None)
+        if second is None and metadata != NO_METADATA:
+            first = make_single(first, self.profile, metadata)
+        for leaf in chain((first,) if second is None else (first, second), leaves):
             self.sink(leaf.node.cid, leaf.block)
             builder.add(leaf.node)
             self._content += leaf.node.filesize
@@ -99,9 +115,9 @@ class ImportSession:
                 self._progress(self._content)
         return builder.finish()
 
-    def add_symlink(self, target: str) -> Node:
+    def add_symlink(self, target: str, mtime: Mtime | None = None) -> Node:
         """Import a symlink."""
-        leaf = make_symlink(target, self.profile)
+        leaf = make_symlink(target, self.profile, mtime)
         self.sink(leaf.node.cid, leaf.block)
         return leaf.node
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mpisa.primitives.car_stream import MAX_TREE_DEPTH
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.unixfs_layout import DIRECTORY_MODE, FILE_MODE
 from mpisa.primitives.unixfs_tree import (
     PERMISSIONS,
     Content,
@@ -24,7 +25,7 @@ from mpisa.primitives.unixfs_tree import (
 )
 from storage.reader import DagReader
 
-FILE_MODE, DIRECTORY_MODE, SYMLINK_MODE = 0o644, 0o755, 0o777
+SYMLINK_MODE = 0o777
 MAX_TAR_ENTRIES = 10_000_000
 _BLOCK = 512
 

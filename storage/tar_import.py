@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile
 from mpisa.primitives.unixfs_directory import build_directory
-from mpisa.primitives.unixfs_layout import Node
+from mpisa.primitives.unixfs_layout import NO_METADATA, Metadata, Node
 from storage.blockstore import BlockStore, Progress
 from storage.session import ImportResult, ImportSession, Reader
 from storage.tar_reader import EntryKind, TarEntry, TarReader
@@ -21,9 +21,10 @@ MAX_NAME_BYTES = 255
 
 @dataclass(slots=True)
 class _Tree:
-    """A directory of the archive; `explicit` once an entry of its own named it."""
+    """A directory of the archive; `explicit` once an entry of its own named it, which may say its metadata."""
 
     explicit: bool = False
+    metadata: Metadata = NO_METADATA
     entries: "dict[str, _Tree | Node]" = field(default_factory=dict)
 
 
@@ -38,17 +39,21 @@ def import_tar(
     with ImportSession(store, profile, progress) as session:
         archive = TarReader(reader)
         for entry in archive.entries():
-            _add_entry(root, entry, archive, session)
+            _add_entry(root, entry, archive, session, _metadata(entry, profile))
         node = _build(root, session)
     return session.result(node)
 
 
-def _add_entry(root: _Tree, entry: TarEntry, archive: TarReader, session: ImportSession) -> None:
+def _metadata(entry: TarEntry, profile: Profile) -> Metadata:
+    return Metadata(entry.mode if profile.preserve_mode else None, entry.mtime if profile.preserve_mtime else None)
+
+
+def _add_entry(root: _Tree, entry: TarEntry, archive: TarReader, session: ImportSession, metadata: Metadata) -> None:
     parts = _split(entry)
     if not parts:
         if entry.kind is not EntryKind.DIRECTORY:
             raise _refused(RejectionReason.BAD_NAME, entry, "has no name")
-        _mark_explicit(root, entry)
+        _mark_explicit(root, entry, metadata)
         return
     parent = root
     for part in parts[:-1]:
@@ -60,24 +65,25 @@ def _add_entry(root: _Tree, entry: TarEntry, archive: TarReader, session: Import
     present = parent.entries.get(name)
     if entry.kind is EntryKind.DIRECTORY:
         if present is None:
-            parent.entries[name] = _Tree(explicit=True)
+            parent.entries[name] = _Tree(explicit=True, metadata=metadata)
         elif isinstance(present, _Tree):
-            _mark_explicit(present, entry)
+            _mark_explicit(present, entry, metadata)
         else:
             raise _refused(RejectionReason.DUPLICATE, entry, "is there twice")
         return
     if present is not None:
         raise _refused(RejectionReason.DUPLICATE, entry, "is there twice")
     if entry.kind is EntryKind.SYMLINK:
-        parent.entries[name] = session.add_symlink(entry.target)
+        parent.entries[name] = session.add_symlink(entry.target, metadata.mtime)
     else:
-        parent.entries[name] = session.add_file(archive)
+        parent.entries[name] = session.add_file(archive, metadata)
 
 
-def _mark_explicit(tree: _Tree, entry: TarEntry) -> None:
+def _mark_explicit(tree: _Tree, entry: TarEntry, metadata: Metadata) -> None:
     if tree.explicit:
         raise _refused(RejectionReason.DUPLICATE, entry, "is there twice")
     tree.explicit = True
+    tree.metadata = metadata
 
 
 def _split(entry: TarEntry) -> list[str]:
@@ -110,11 +116,11 @@ def _build(root: _Tree, session: ImportSession) -> Node:
     """Directory nodes from the leaves up."""
     stack: list[tuple[str, _Tree, list[tuple[str, _Tree]], dict[str, Node]]] = [_frame("", root)]
     while True:
-        name, _, subdirectories, done = stack[-1]
+        name, tree, subdirectories, done = stack[-1]
         if subdirectories:
             stack.append(_frame(*subdirectories.pop()))
             continue
-        node = build_directory(done, session.profile, session.sink)
+        node = build_directory(done, session.profile, session.sink, tree.metadata)
         stack.pop()
         if not stack:
             return node

@@ -5,12 +5,15 @@ takes extended headers of any claimed size into memory. The end marker is requir
 off.
 """
 
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.unixfs import Mtime
+from mpisa.primitives.unixfs_tree import PERMISSIONS
 from storage.session import Reader
 
 MAX_TAR_ENTRIES = 1_000_000
@@ -21,6 +24,8 @@ MAX_PAX_RECORDS = 256
 
 _BLOCK = tarfile.BLOCKSIZE
 _SKIP_BYTES = 64 * 1024
+_NANOSECONDS = 1_000_000_000
+_DECIMAL = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{0,30}))?", re.ASCII)
 
 
 class EntryKind(Enum):
@@ -33,12 +38,14 @@ class EntryKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """One entry: the name as the archive has it, bytes of content, target of a symlink."""
+    """One entry: the name as the archive has it, bytes of content, target of a symlink, permission bits, time."""
 
     name: str
     kind: EntryKind
     size: int
     target: str
+    mode: int
+    mtime: Mtime
 
     @property
     def shown_name(self) -> str:
@@ -137,7 +144,8 @@ class TarReader:
             if not (overrides["size"].isascii() and overrides["size"].isdigit() and len(overrides["size"]) < 20):
                 raise Rejection(RejectionReason.MALFORMED, f"tar entry {_shown(name)} has a pax size that is no number")
             size = int(overrides["size"])
-        return TarEntry(name, kind, size if kind is EntryKind.FILE else 0, target)
+        mtime = _mtime(overrides["mtime"], name) if "mtime" in overrides else Mtime(int(info.mtime))
+        return TarEntry(name, kind, size if kind is EntryKind.FILE else 0, target, info.mode & PERMISSIONS, mtime)
 
     def _pax(self, info: tarfile.TarInfo) -> dict[str, str]:
         """The records of a pax header: "LENGTH KEY=VALUE newline", each length counting itself."""
@@ -201,6 +209,17 @@ class TarReader:
         while data := self._source.read(_SKIP_BYTES):
             if data.count(0) != len(data):
                 raise Rejection(RejectionReason.MALFORMED, "the tar archive has bytes behind its end marker")
+
+
+def _mtime(text: str, name: str) -> Mtime:
+    """The time of a pax header: decimal seconds, digits beyond nanoseconds are dropped."""
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        raise Rejection(RejectionReason.MALFORMED, f"tar entry {_shown(name)} has a pax mtime that is no time")
+    sign, whole, fraction = found.groups(default="")
+    total = int(whole) * _NANOSECONDS + int(fraction[:9].ljust(9, "0"))
+    seconds, nanoseconds = divmod(-total if sign else total, _NANOSECONDS)
+    return Mtime(seconds, nanoseconds or None)
 
 
 def _kind(info: tarfile.TarInfo, name: str, overrides: dict[str, str]) -> EntryKind:

@@ -15,6 +15,7 @@ import libipld
 from mpisa.primitives.cid import IDENTITY, MAX_CID_BYTES, Cid, read_varint
 from mpisa.primitives.dag_pb import encode_varint
 from mpisa.primitives.errors import IntegrityError, Rejection
+from mpisa.primitives.unixfs import Mtime
 from mpisa.primitives.unixfs_tree import (
     DirectoryContent,
     Entry,
@@ -38,9 +39,14 @@ _MAX_LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntered:
-    """A directory; its path is relative to the root, which is the empty path."""
+    """A directory; its path is relative to the root, which is the empty path.
+
+    Of this and the others, `mode` and `mtime` are None where the tree doesn't say them.
+    """
 
     path: tuple[str, ...]
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class FileStarted:
 
     path: tuple[str, ...]
     size: int
+    mode: int | None = None
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class SymlinkFound:
 
     path: tuple[str, ...]
     target: str
+    mtime: Mtime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,20 +305,20 @@ class CarStreamVerifier:
         if expected.names is not None and not isinstance(content, ShardContent):
             raise IntegrityError(f"block {expected.cid} is part of a sharded directory, but holds no shard")
         if isinstance(content, SymlinkContent):
-            yield SymlinkFound(expected.path, content.target)
+            yield SymlinkFound(expected.path, content.target, content.mtime)
         elif isinstance(content, DirectoryContent):
-            yield DirectoryEntered(expected.path)
+            yield DirectoryEntered(expected.path, content.mode, content.mtime)
             self._push([self._entry(expected, entry) for entry in content.entries])
         else:
             if expected.names is None:
-                yield DirectoryEntered(expected.path)
+                yield DirectoryEntered(expected.path, content.mode, content.mtime)
             self._push(self._shard(expected, content))
 
     def _take_file(self, expected: _Expected, content: FileContent) -> Iterator[Event]:
         if expected.names is not None:
             raise IntegrityError(f"block {expected.cid} is part of a sharded directory, but holds a file")
         if expected.size is None:
-            yield FileStarted(expected.path, content.size)
+            yield FileStarted(expected.path, content.size, content.mode, content.mtime)
             self._stack.append(FileEnded(expected.path))
             depth = 0
         else:

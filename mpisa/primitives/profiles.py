@@ -36,7 +36,10 @@ class DirectoryEstimate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Parameters of an import; sizes in bytes. Raises UsageError for values out of range."""
+    """Parameters of an import; sizes in bytes. Raises UsageError for values out of range.
+
+    `preserve_mode` and `preserve_mtime` store permission bits and modification times, which gives other CIDs.
+    """
 
     name: str
     cid_version: int
@@ -46,6 +49,8 @@ class Profile:
     hamt_threshold: int
     hamt_estimate: DirectoryEstimate
     hamt_fanout: int = 256
+    preserve_mode: bool = False
+    preserve_mtime: bool = False
 
     def __post_init__(self) -> None:
         if self.cid_version not in (0, 1):

@@ -112,15 +112,15 @@ class RangeVerifier:
             size = end - start
             yield from self._file(content, start, end)
         elif isinstance(content, SymlinkContent):
-            self._events.append(SymlinkFound((), content.target))
+            self._events.append(SymlinkFound((), content.target, content.mtime))
         else:
-            self._events.append(DirectoryEntered(()))
+            self._events.append(DirectoryEntered((), content.mode, content.mtime))
             if isinstance(content, ShardContent):
                 yield from _shards(content)
         self._events.append(TreeEnded(self._blocks, size))
 
     def _file(self, content: FileContent, start: int, end: int) -> _Needs:
-        self._events.append(FileStarted((), content.size))
+        self._events.append(FileStarted((), content.size, content.mode, content.mtime))
         self._skip(start)
         blocks = FileRange(content, start, end, every_part=(start, end) == (0, content.size))
         self._give(blocks.first)

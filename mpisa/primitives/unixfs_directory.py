@@ -16,21 +16,23 @@ from mpisa.primitives.dag_pb import MAX_NODE_BYTES, PBLink, PBNode, encode_node
 from mpisa.primitives.errors import UsageError
 from mpisa.primitives.profiles import DirectoryEstimate, Profile
 from mpisa.primitives.unixfs import MURMUR3_X64_64, FileType, UnixFsNode, encode_unixfs
-from mpisa.primitives.unixfs_layout import Node, Sink
+from mpisa.primitives.unixfs_layout import DIRECTORY_MODE, NO_METADATA, Metadata, Node, Sink
 
 HAMT_HASH_BYTES = 8
 """The hash has eight bytes, so a HAMT is at most eight nodes deep."""
 
-_DIRECTORY = encode_unixfs(UnixFsNode(FileType.DIRECTORY))
 
-
-def build_directory(entries: Mapping[str, Node], profile: Profile, sink: Sink) -> Node:
+def build_directory(
+    entries: Mapping[str, Node], profile: Profile, sink: Sink, metadata: Metadata = NO_METADATA
+) -> Node:
     """The directory with these entries; its blocks go to the sink. Raises UsageError for too large a block."""
     ordered = sorted(entries.items(), key=lambda entry: entry[0].encode())
     links = tuple(PBLink(node.cid.to_bytes(), name, node.dag_size) for name, node in ordered)
-    block = encode_node(PBNode(links, _DIRECTORY))
+    said = metadata.with_default(DIRECTORY_MODE)
+    content = UnixFsNode(FileType.DIRECTORY, mode=said.mode, mtime=said.mtime)
+    block = encode_node(PBNode(links, encode_unixfs(content)))
     if links and _estimate(links, block, profile) > profile.hamt_threshold:
-        return _build_hamt(links, profile, sink)
+        return _build_hamt(links, profile, sink, said)
     return _finish(block, links, profile, sink)
 
 
@@ -69,7 +71,7 @@ class _Shard:
     next: int = 0
 
 
-def _build_hamt(links: tuple[PBLink, ...], profile: Profile, sink: Sink) -> Node:
+def _build_hamt(links: tuple[PBLink, ...], profile: Profile, sink: Sink, said: Metadata) -> Node:
     entries = sorted((name_hash(link.name), link.name.encode(), link) for link in links)
     stack = [_Shard(0, len(entries), 0, 0, next=0)]
     while True:
@@ -91,16 +93,24 @@ def _build_hamt(links: tuple[PBLink, ...], profile: Profile, sink: Sink) -> Node
             else:
                 stack.append(_Shard(position, end, shard.depth + 1, slot, next=position))
             continue
-        node = _finish_shard(shard, profile, sink)
+        node = _finish_shard(shard, profile, sink, said)
         stack.pop()
         if not stack:
             return node
         stack[-1].links.append((shard.slot, PBLink(node.cid.to_bytes(), f"{shard.slot:02X}", node.dag_size)))
 
 
-def _finish_shard(shard: _Shard, profile: Profile, sink: Sink) -> Node:
+def _finish_shard(shard: _Shard, profile: Profile, sink: Sink, said: Metadata) -> Node:
+    """Every shard says the directory's mode and time, as Helia has it."""
     bits = sum(1 << slot for slot, _ in shard.links)
     bitfield = bits.to_bytes((bits.bit_length() + 7) // 8, "big")
-    content = UnixFsNode(FileType.HAMT_SHARD, bitfield, hash_type=MURMUR3_X64_64, fanout=profile.hamt_fanout)
+    content = UnixFsNode(
+        FileType.HAMT_SHARD,
+        bitfield,
+        hash_type=MURMUR3_X64_64,
+        fanout=profile.hamt_fanout,
+        mode=said.mode,
+        mtime=said.mtime,
+    )
     links = tuple(link for _, link in shard.links)
     return _finish(encode_node(PBNode(links, encode_unixfs(content))), links, profile, sink)
