@@ -8,7 +8,7 @@ take it for complete; whoever reads it hashes every block anyway.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import structlog
@@ -34,6 +34,10 @@ FILE: Final = "application/octet-stream"
 CAR_TYPE: Final = "application/vnd.ipld.car"
 RAW_TYPE: Final = "application/vnd.ipld.raw"
 
+REASONS: Final = ("user", "publish", "custody")
+MAX_ASKED: Final = 4_096
+MAX_ASKED_BYTES: Final = 1 << 20
+
 _LOG = structlog.get_logger("mpisa.api")
 
 
@@ -44,15 +48,17 @@ class PinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
 
 
+class MissingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """CIDs of blocks that a client means to send."""
+
+    cids: Annotated[list[Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=MAX_ASKED)]
+
+
 async def put(context: Context, request: web.Request) -> Answer:
     profile = request.query.get("profile")
     if profile is not None and len(profile) > MAX_PROFILE_CHARACTERS:
         raise UsageError(f"profile: expected at most {MAX_PROFILE_CHARACTERS} characters, got {len(profile)}")
-    if context.uploads.locked():
-        raise NotReady(f"{MAX_UPLOADS} uploads are running already", hint="try again when one has ended")
-    limit = context.node.config.limits.upload_bytes
-    if request.content_length is not None and request.content_length > limit:
-        raise _too_large(limit)
+    limit = _check_upload(context, request)
     async with context.uploads:
         reader = _read_upload(request, limit)
         blobs = context.node.blobs
@@ -61,6 +67,22 @@ async def put(context: Context, request: web.Request) -> Answer:
         else:
             stored = await blobs.put_stream(reader, profile=profile)
     return models.PutResult(cid=str(stored.cid), size=stored.size, blocks=stored.blocks)
+
+
+async def put_car(context: Context, request: web.Request) -> Answer:
+    limit = _check_upload(context, request)
+    async with context.uploads:
+        return convert.car(await context.node.blobs.put_car(_read_upload(request, limit)))
+
+
+def _check_upload(context: Context, request: web.Request) -> int:
+    """The limit of an upload in bytes. Raises NotReady and Rejection(TOO_LARGE) before anything is read."""
+    if context.uploads.locked():
+        raise NotReady(f"{MAX_UPLOADS} uploads are running already", hint="try again when one has ended")
+    limit = context.node.config.limits.upload_bytes
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    return limit
 
 
 async def _read_upload(request: web.Request, limit: int) -> AsyncIterator[bytes]:
@@ -78,6 +100,16 @@ def _too_large(limit: int) -> Rejection:
         f"upload: expected at most {limit} bytes",
         hint="the node's limit is limits.upload_bytes in its config.toml",
     )
+
+
+async def missing(context: Context, request: web.Request) -> Answer:
+    asked = await read_json(request, MissingRequest, MAX_ASKED_BYTES)
+    cids = [Cid.parse(text).require_supported() for text in asked.cids]
+    return models.MissingBlocks(missing=await context.node.blobs.missing(cids))
+
+
+async def check(context: Context, request: web.Request) -> Answer:
+    return convert.check(await context.node.blobs.check(_cid(request)))
 
 
 async def stat(context: Context, request: web.Request) -> Answer:
@@ -99,13 +131,19 @@ async def pin(context: Context, request: web.Request) -> Answer:
 
 
 async def unpin(context: Context, request: web.Request) -> Answer:
-    await context.node.blobs.unpin(_cid(request))
+    reason = request.query.get("reason")
+    if reason is not None and reason not in REASONS:
+        raise UsageError(f"reason: expected {', '.join(REASONS)}, got {reason[:40]!r}")
+    await context.node.blobs.unpin(_cid(request), reason=reason)
     return web.Response(status=204)
 
 
 async def pins(context: Context, request: web.Request) -> Answer:
     limit = read_limit(request)
-    listed = sorted(context.node.blobs.pins(), key=lambda item: str(item.cid))
+    only = request.query.get("cid")
+    wanted = None if only is None else Cid.parse(only).multihash
+    found = (item for item in context.node.blobs.pins() if wanted in (None, item.cid.multihash))
+    listed = sorted(found, key=lambda item: str(item.cid))
     start = 0
     cursor = request.query.get("cursor")
     if cursor is not None:
@@ -182,10 +220,20 @@ _PROFILE: Final = Query(
     "profile", {"type": "string", "maxLength": MAX_PROFILE_CHARACTERS}, "How bytes become blocks; unixfs-v1-2025."
 )
 _FORMAT: Final = Query("format", {"type": "string", "enum": ["car", "raw"]}, "Instead of the Accept header.")
+_REASON: Final = Query("reason", {"type": "string", "enum": list(REASONS)}, "Only pins of it; user and publish.")
+_ONLY: Final = Query("cid", {"type": "string", "maxLength": 256}, "Only pins of this CID.")
 _PUT: Final = (
     "The body streams. application/x-tar is unpacked to a directory, application/octet-stream stored as one file. "
     "Answered once every block is durable and the root pinned. Idempotent by content: the same bytes give the same "
     "CID, so an Idempotency-Key is ignored. Send `Expect: 100-continue` to learn of a refusal before the body is sent."
+)
+_PUT_CAR: Final = (
+    "Every block is hashed and stored, durably once this is answered; roots whose whole DAG is here are pinned then: "
+    "`pinned` names them. A CAR may hold part of a DAG, and none of it: what came in earlier ones counts."
+)
+_MISSING: Final = (
+    f"At most {MAX_ASKED} CIDs. What is there, and what is sent in CARs next, stays for an hour at least: so an upload "
+    "that was cut off goes on with what is missing."
 )
 _GATEWAY: Final = (
     "Trustless: a CAR of the whole DAG in depth-first order without repeats, or one raw block. Missing blocks are "
@@ -205,9 +253,41 @@ ROUTES = (
         consumes=(TAR, FILE),
         errors=(413, 422, 503, 507),
     ),
+    Route(
+        "POST",
+        "/v1/blobs/car",
+        put_car,
+        "Store the blocks of a CAR",
+        "blobs",
+        models.CarResult,
+        description=_PUT_CAR,
+        consumes=(CAR_TYPE,),
+        errors=(413, 422, 503, 507),
+    ),
+    Route(
+        "POST",
+        "/v1/blobs/missing",
+        missing,
+        "Which of these blocks the node lacks",
+        "blobs",
+        models.MissingBlocks,
+        description=_MISSING,
+        body=MissingRequest,
+        consumes=("application/json",),
+        errors=(413, 422, 503),
+    ),
+    Route(
+        "POST",
+        "/v1/blobs/{cid}/verify",
+        check,
+        "Hash all of a DAG again, where it lies",
+        "blobs",
+        models.BlobCheck,
+        errors=(413, 422, 503),
+    ),
     Route("GET", "/v1/blobs/{cid}/stat", stat, "What lies behind a CID", "blobs", models.BlobStat, errors=(404, 422)),
     Route("GET", "/v1/blobs/{cid}/ls", ls, "The names in a directory", "blobs", models.Entries, errors=(404, 422)),
-    Route("GET", "/v1/pins", pins, "What this node keeps", "blobs", models.Pins, query=(CURSOR, LIMIT)),
+    Route("GET", "/v1/pins", pins, "What this node keeps", "blobs", models.Pins, query=(CURSOR, LIMIT, _ONLY)),
     Route(
         "PUT",
         "/v1/pins/{cid}",
@@ -219,7 +299,17 @@ ROUTES = (
         consumes=("application/json",),
         errors=(404, 413, 422, 503, 507),
     ),
-    Route("DELETE", "/v1/pins/{cid}", unpin, "Stop keeping a CID", "blobs", status=204, produces=(), errors=(404,)),
+    Route(
+        "DELETE",
+        "/v1/pins/{cid}",
+        unpin,
+        "Stop keeping a CID",
+        "blobs",
+        status=204,
+        query=(_REASON,),
+        produces=(),
+        errors=(404,),
+    ),
     Route(
         "GET",
         "/ipfs/{cid}",

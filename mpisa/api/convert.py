@@ -323,4 +323,27 @@ def entries(cid: str, found: Sequence[views.EntryView]) -> models.Entries:
 
 def pin(found: views.PinView) -> models.Pin:
     """A pin."""
-    return models.Pin(cid=str(found.cid), kind=found.kind, name=found.name)
+    return models.Pin(cid=str(found.cid), kind=found.kind, name=found.name, reason=found.reason)
+
+
+def car(found: views.CarView) -> models.CarResult:
+    """What was taken of a CAR."""
+    return models.CarResult(
+        roots=tuple(str(root) for root in found.roots),
+        blocks=found.blocks,
+        bytes=found.size,
+        pinned=tuple(str(root) for root in found.pinned),
+    )
+
+
+def check(found: views.CheckView) -> models.BlobCheck:
+    """A DAG's blocks, hashed again."""
+    return models.BlobCheck(
+        cid=str(found.cid),
+        blocks=found.blocks,
+        bytes=found.size,
+        damaged=found.damaged,
+        missing=found.missing,
+        damaged_cids=tuple(str(cid) for cid in found.damaged_cids),
+        missing_cids=tuple(str(cid) for cid in found.missing_cids),
+    )

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mpisa.node.dag import links_of
-from mpisa.node.views import EntryView, EventKind, PinView, StatView
+from mpisa.node.blob_check import Check, check_slice
+from mpisa.node.car_upload import Holding, is_whole, missing_of, take_car
+from mpisa.node.dag import Walk, links_of
+from mpisa.node.views import CarView, CheckView, EntryView, EventKind, PinView, StatView
 from mpisa.primitives.car_stream import encode_car_header, encode_car_section
 from mpisa.primitives.cid import DAG_PB, Cid
 from mpisa.primitives.errors import MpisaError, NotFound
@@ -20,7 +23,7 @@ from storage.pins import PinKind, PinReason
 from storage.reader import DagReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from concurrent.futures import Executor
 
     from mpisa.node.events import EventHub
@@ -37,6 +40,8 @@ MAX_ANNOUNCEMENTS = 1_024
 
 MAX_LISTED = 100_000
 MAX_LS_FETCHES = 64
+DROPPABLE = frozenset((PinReason.USER, PinReason.PUBLISH))
+"""What an unpin drops that names no reason."""
 
 _T = TypeVar("_T")
 
@@ -61,6 +66,7 @@ class BlobStore:
         self._providers = providers
         self._events = events
         self._executor = executor
+        self._holding = Holding(store)
         self._announcements: deque[Cid] = deque(maxlen=MAX_ANNOUNCEMENTS)
         self._announce_wake = asyncio.Event()
 
@@ -79,6 +85,38 @@ class BlobStore:
         await self._pin(result.cid, PinKind.RECURSIVE, "", PinReason.PUBLISH)
         self._announce(result.cid)
         return result
+
+    async def put_car(self, reader: AsyncIterator[bytes]) -> CarView:
+        """Blocks of a CAR, durable on return; roots whose whole DAG is here are pinned and announced.
+
+        Raises Rejection for a stream that is cut or lies, and for a DAG that no honest client makes.
+        """
+        self._holding.lease()  # also protects what is put now until its root is pinned
+        taken = await self._publishing.run(reader, take_car)
+        pinned = []
+        for root in dict.fromkeys(taken.roots):
+            if await self._run(partial(is_whole, self._store, root.require_supported())):
+                await self._pin(root, PinKind.RECURSIVE, "", PinReason.PUBLISH)
+                self._announce(root)
+                pinned.append(root)
+        return CarView(taken.roots, taken.blocks, taken.size, tuple(pinned))
+
+    async def missing(self, cids: Sequence[Cid]) -> tuple[int, ...]:
+        """Which of these blocks aren't here, by their places. What is here is not collected for an hour."""
+        self._holding.lease().keep(cids)
+        return await self._run(lambda: missing_of(self._store, cids))
+
+    async def check(self, cid: Cid) -> CheckView:
+        """Hash all local blocks of a DAG again. Raises Rejection for one that is malformed or too large."""
+        check = Check(Walk([cid.require_supported()]))
+        while not check.over:
+            await self._run(lambda: check_slice(self._store, check))
+        named = (tuple(check.damaged_names), tuple(check.missing_names))
+        return CheckView(cid, check.blocks, check.size, check.damaged, check.missing, *named)
+
+    def close(self) -> None:
+        """Let go of what uploads held."""
+        self._holding.close()
 
     def _announce(self, cid: Cid) -> None:
         self._announcements.append(cid)
@@ -179,10 +217,27 @@ class BlobStore:
         self._events.publish(EventKind.PIN, {"cid": str(cid), "kind": kind.value, "pinned": True})
         return PinView(pin.cid, pin.kind.value, pin.name, pin.reason.value)
 
-    async def unpin(self, cid: Cid) -> None:
-        """Keep it no longer, whatever it was pinned for. Raises NotFound when it isn't pinned."""
-        await self._run(lambda: self._pins.unpin(cid))
+    async def unpin(self, cid: Cid, *, reason: str | None = None) -> None:
+        """Drop the pins of one reason, without one those of users and of publishing. Raises NotFound for none.
+
+        Custody is a promise to others: its pins are dropped only by that name.
+        """
+        await self._run(lambda: self._unpin(cid, reason))
         self._events.publish(EventKind.PIN, {"cid": str(cid), "pinned": False})
+
+    def _unpin(self, cid: Cid, reason: str | None) -> None:
+        if reason is not None:
+            self._pins.unpin(cid, reason=PinReason(reason))
+            return
+        droppable = {pin.reason for pin in self._pins.pins_of(cid)} & DROPPABLE
+        if not droppable:
+            held = self._pins.is_pinned(cid)
+            raise NotFound(
+                f"{cid} is pinned for custody only" if held else f"{cid} is not pinned",
+                hint="to break custody: --reason custody" if held else None,
+            )
+        for one in sorted(droppable):
+            self._pins.unpin(cid, reason=one)
 
     def pins(self) -> tuple[PinView, ...]:
         """All pins, in the order of their multihashes."""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mpisa.node.events import EventGroup
     from mpisa.node.views import (
         AccountView,
+        CarView,
         ChainBlock,
+        CheckView,
         DagView,
         EntryView,
         Event,
@@ -90,6 +92,18 @@ class Blobs(Protocol):
 
     async def put_stream(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult: ...
     async def put_tar(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult: ...
+    async def put_car(self, reader: AsyncIterator[bytes]) -> CarView:
+        """Blocks of a CAR, durable on return; roots whose whole DAG is here are pinned."""
+        ...
+
+    async def missing(self, cids: Sequence[Cid]) -> tuple[int, ...]:
+        """Which of these blocks aren't here, by their places; what is here stays for an hour at least."""
+        ...
+
+    async def check(self, cid: Cid) -> CheckView:
+        """Hash all local blocks of a DAG again; fetches nothing, changes nothing."""
+        ...
+
     async def ensure(self, cid: Cid, *, progress: Callable[[int, int], None] | None = None) -> Retrieved:
         """Make the whole DAG local, from peers where needed. progress(blocks, bytes). NotFound says what was tried."""
         ...
@@ -105,7 +119,10 @@ class Blobs(Protocol):
     async def stat(self, cid: Cid) -> StatView: ...
     async def ls(self, cid: Cid) -> tuple[EntryView, ...]: ...
     async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView: ...
-    async def unpin(self, cid: Cid) -> None: ...
+    async def unpin(self, cid: Cid, *, reason: str | None = None) -> None:
+        """Drop the pins of one reason; without one those of users and of publishing, never those of custody."""
+        ...
+
     def pins(self) -> tuple[PinView, ...]: ...
     def local(self, cid: Cid) -> bytes | None:
         """The block when this node holds it; the peer port serves from here."""

@@ -203,6 +203,7 @@ class Node:
         finally:
             runtime.publishing.close()
             runtime.content.close()
+            runtime.blobs.close()
             await runtime.retriever.close()
             await runtime.links.stop()
             await runtime.certificates.close()

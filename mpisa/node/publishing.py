@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from mpisa.node.pipe import BytePipe
 from mpisa.primitives.errors import NotReady, Rejection, RejectionReason, Unreachable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_UPLOADS = 4
 """Uploads that run at once; others wait for their turn."""
 
-Import = Callable[["BlockStore", BytePipe, Profile], ImportResult]
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -51,26 +52,27 @@ class Publishing:
 
     async def put_stream(self, reader: AsyncIterator[bytes], profile: str | None) -> ImportResult:
         """One file's bytes. Raises UsageError for an unknown profile, Rejection(TOO_LARGE), DiskFull."""
-        return await self._put(reader, _profile(profile), import_stream)
+        return await self.run(reader, partial(_import, import_stream, _profile(profile)))
 
     async def put_tar(self, reader: AsyncIterator[bytes], profile: str | None) -> ImportResult:
         """A tar archive as a directory. Raises Rejection for a hostile archive, else as put_stream."""
-        return await self._put(reader, _profile(profile), import_tar)
+        return await self.run(reader, partial(_import, import_tar, _profile(profile)))
 
-    async def _put(self, reader: AsyncIterator[bytes], profile: Profile, work: Import) -> ImportResult:
+    async def run(self, reader: AsyncIterator[bytes], work: Callable[[BlockStore, BytePipe], _T]) -> _T:
+        """Let `work` read an upload in a worker thread, in its turn. Raises what it raises, Rejection(TOO_LARGE)."""
         async with self._turns:
             self.counters.uploads += 1
             try:
-                return await self._run(reader, profile, work)
+                return await self._run(reader, work)
             except BaseException:
                 self.counters.uploads_failed += 1
                 raise
 
-    async def _run(self, reader: AsyncIterator[bytes], profile: Profile, work: Import) -> ImportResult:
+    async def _run(self, reader: AsyncIterator[bytes], work: Callable[[BlockStore, BytePipe], _T]) -> _T:
         loop = asyncio.get_running_loop()
         pipe = BytePipe(loop)
         self._open.add(pipe)
-        importing = loop.run_in_executor(self._executor, work, self._store, pipe, profile)
+        importing = loop.run_in_executor(self._executor, work, self._store, pipe)
         importing.add_done_callback(lambda _: self._ended(pipe))
         try:
             await self._feed(reader, pipe)
@@ -100,6 +102,15 @@ class Publishing:
             if not await pipe.feed(chunk):
                 return
         pipe.finish()
+
+
+def _import(
+    importer: Callable[[BlockStore, BytePipe, Profile], ImportResult],
+    profile: Profile,
+    store: BlockStore,
+    pipe: BytePipe,
+) -> ImportResult:
+    return importer(store, pipe, profile)
 
 
 def _profile(name: str | None) -> Profile:

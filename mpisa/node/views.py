@@ -162,12 +162,35 @@ class StateProof:
 
 @dataclass(frozen=True, slots=True)
 class PinView:
-    """A pin: `kind` is "recursive" or "direct", `reason` "user" or "publish"."""
+    """A pin: `kind` is "recursive" or "direct", `reason` "user", "publish" or "custody"."""
 
     cid: Cid
     kind: str
     name: str
     reason: str = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class CarView:
+    """A CAR that was taken: its roots, how many blocks it had, their bytes, and which roots are pinned now."""
+
+    roots: tuple[Cid, ...]
+    blocks: int
+    size: int
+    pinned: tuple[Cid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """All blocks of a DAG hashed again. Damaged and missing blocks are counted; the first of them are named."""
+
+    cid: Cid
+    blocks: int
+    size: int
+    damaged: int
+    missing: int
+    damaged_cids: tuple[Cid, ...]
+    missing_cids: tuple[Cid, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,33 @@ class BlobStat(Model, frozen=True, kw_only=True):
     local: bool
 
 
+class CarResult(Model, frozen=True, kw_only=True):
+    """What a node took of a CAR; `pinned` are the roots whose whole DAG it has."""
+
+    roots: tuple[str, ...]
+    blocks: int
+    bytes: int
+    pinned: tuple[str, ...]
+
+
+class MissingBlocks(Model, frozen=True, kw_only=True):
+    """The places, in the question's list, of blocks that the node lacks."""
+
+    missing: tuple[int, ...]
+
+
+class BlobCheck(Model, frozen=True, kw_only=True):
+    """All local blocks of a DAG hashed again; damaged and missing ones are counted, the first hundred named."""
+
+    cid: str
+    blocks: int
+    bytes: int
+    damaged: int
+    missing: int
+    damaged_cids: tuple[str, ...] = ()
+    missing_cids: tuple[str, ...] = ()
+
+
 class Entry(Model, frozen=True, kw_only=True):
     name: str
     cid: str
@@ -239,11 +266,12 @@ class Entries(Model, frozen=True, kw_only=True):
 
 
 class Pin(Model, frozen=True, kw_only=True):
-    """`kind`: recursive (the whole DAG is kept) or direct (one block)."""
+    """`kind`: recursive (the whole DAG is kept) or direct (one block); `reason`: user, publish or custody."""
 
     cid: str
     kind: str
     name: str = ""
+    reason: str = "user"
 
 
 class Pins(Model, frozen=True, kw_only=True):

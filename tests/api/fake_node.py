@@ -24,17 +24,23 @@ from mpisa.ledger.submission import validate_for_submission
 from mpisa.ledger.transition import execute_block
 from mpisa.network.memory import MemoryHub, MemoryNetwork
 from mpisa.network.ports import NetworkConfig
+from mpisa.node.blob_check import Check, check_slice
 from mpisa.node.blobs import LocalBlocks
+from mpisa.node.car_upload import CarBlocks, is_whole, missing_of, take_car
 from mpisa.node.content import Content
+from mpisa.node.dag import Walk
 from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.link_faults import rules_of
+from mpisa.node.pipe import BytePipe
 from mpisa.node.providers import Providers
 from mpisa.node.retrieval import Counters, Environment, Retriever
 from mpisa.node.views import (
     AccountView,
+    CarView,
     ChainBlock,
+    CheckView,
     DagView,
     EntryView,
     EventKind,
@@ -408,6 +414,7 @@ class FakeBlobs:
         self.full = asyncio.Event()
         self.uploads_broken = 0
         self.upload_ended = asyncio.Event()
+        self.cars: list[CarBlocks] = []
 
     async def _collect(self, reader: AsyncIterator[bytes]) -> io.BytesIO:
         self.entered.set()
@@ -441,6 +448,28 @@ class FakeBlobs:
         self.pinned[result.cid] = PinView(result.cid, "recursive", "")
         return result
 
+    async def put_car(self, reader: AsyncIterator[bytes]) -> CarView:
+        body = await self._collect(reader)
+        pipe = BytePipe(asyncio.get_running_loop(), 1 << 40)
+        await pipe.feed(body.getvalue())
+        pipe.finish()
+        taken = take_car(self.store, pipe)
+        pinned = tuple(root for root in dict.fromkeys(taken.roots) if is_whole(self.store, root))
+        for root in pinned:
+            self.pinned[root] = PinView(root, "recursive", "", "publish")
+        self.cars.append(taken)
+        return CarView(taken.roots, taken.blocks, taken.size, pinned)
+
+    async def missing(self, cids: Sequence[Cid]) -> tuple[int, ...]:
+        return missing_of(self.store, cids)
+
+    async def check(self, cid: Cid) -> CheckView:
+        found = Check(Walk([cid]))
+        while not found.over:
+            check_slice(self.store, found)
+        named = (tuple(found.damaged_names), tuple(found.missing_names))
+        return CheckView(cid, found.blocks, found.size, found.damaged, found.missing, *named)
+
     async def ensure(self, cid: Cid, *, progress: Callable[[int, int], None] | None = None) -> Retrieved:
         self.store.get(cid)
         return Retrieved(cid, 1, 0, 0, 0, ())
@@ -471,7 +500,7 @@ class FakeBlobs:
         self.pinned[cid] = PinView(cid, "recursive" if recursive else "direct", name)
         return self.pinned[cid]
 
-    async def unpin(self, cid: Cid) -> None:
+    async def unpin(self, cid: Cid, *, reason: str | None = None) -> None:
         if self.pinned.pop(cid, None) is None:
             raise NotFound(f"{cid} isn't pinned")
 

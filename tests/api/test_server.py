@@ -230,7 +230,12 @@ async def test_upload_download_pins(http: aiohttp.ClientSession) -> None:
     async with http.delete(f"/v1/pins/{one['cid']}") as answer:
         assert answer.status == 404
     async with http.put(f"/v1/pins/{one['cid']}", json={"recursive": False, "name": "kept"}) as answer:
-        assert await answer.json() == {"cid": one["cid"], "kind": "direct", "name": "kept"}
+        assert await answer.json() == {
+            "cid": one["cid"],
+            "kind": "direct",
+            "name": "kept",
+            "reason": "user",
+        }
 
 
 async def test_submitting_again_answers_what_became_of_it(ledger: FakeLedger, http: aiohttp.ClientSession) -> None:
