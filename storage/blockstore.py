@@ -38,12 +38,15 @@ class QuotaExceeded(DiskFull):
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """Sizes of a store: number of blocks, bytes on disk (records with headers) and the limit, if there is one."""
+    """Sizes of a store: number of blocks, bytes on disk (records with headers) and the limit, if there is one; how many
+    leases are open.
+    """
 
     blocks: int
     bytes_used: int
     max_bytes: int | None
     packs: int
+    leases: int = 0
 
 
 @dataclass(frozen=True, slots=True)

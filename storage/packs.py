@@ -189,7 +189,9 @@ class DiskBlockStore:
     def stats(self) -> StoreStats:
         """See BlockStore.stats."""
         appender = self._appender
-        return StoreStats(appender.blocks, appender.bytes, appender.max_bytes, len(self._packs.numbers()))
+        return StoreStats(
+            appender.blocks, appender.bytes, appender.max_bytes, len(self._packs.numbers()), len(self._leases)
+        )
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """See BlockStore.verify. Puts go on meanwhile; what they add is not looked at."""

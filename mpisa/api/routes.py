@@ -15,6 +15,7 @@ from mpisa.api import (
     devnet_routes,
     event_routes,
     node_routes,
+    store_routes,
     transaction_routes,
 )
 from mpisa.api.openapi import describe
@@ -30,6 +31,7 @@ async def openapi(context: Context, request: web.Request) -> Answer:
 
 ROUTES: tuple[Route, ...] = (
     *node_routes.ROUTES,
+    *store_routes.ROUTES,
     Route("GET", "/openapi.json", openapi, "This description", "node"),
     *chain_routes.ROUTES,
     *dag_routes.ROUTES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpisa.cli import operating
+from mpisa.cli import operating, store
 from mpisa.cli.commands import group
 from mpisa.cli.failures import repairable
 from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
@@ -30,6 +30,7 @@ def node() -> None:
 
 for operating_command in operating.COMMANDS:
     node.add_command(operating_command)
+node.add_command(store.gc)
 
 
 @node.command(
@@ -144,7 +145,7 @@ def peers() -> None:
 
 
 @contextmanager
-def _stopped_node() -> Iterator[Setup]:
+def stopped_node() -> Iterator[Setup]:
     """The settings of a home whose node doesn't run, held so that none can start meanwhile."""
     from mpisa.node.home import HomeLock
     from mpisa.node.runtime import read_setup
@@ -167,7 +168,7 @@ def verify() -> None:
     from mpisa.node.upkeep import check
     from storage.packs import DiskBlockStore
 
-    with _stopped_node() as setup:
+    with stopped_node() as setup:
         findings = check(setup)
         try:
             store = DiskBlockStore.open(setup.home.blocks)
@@ -206,7 +207,7 @@ def repair() -> None:
     from mpisa.node.upkeep import repair as repair_databases
     from storage.packs import repair_store
 
-    with _stopped_node() as setup:
+    with stopped_node() as setup:
         mendings = repair_databases(setup, SystemClock().now_ms())
         report = repair_store(setup.home.blocks)
     data = {

@@ -70,6 +70,10 @@ class Limits:
     upload_bytes: int = 1 << 40
     store_bytes: int = 0
     """Most bytes of blocks kept; 0 means as much as the disk holds."""
+    gc_high_water_percent: int = 90
+    """Garbage is collected when that much of store_bytes (or of the disk, without it) is used."""
+    gc_grace_ms: int = 3600 * 1000
+    """Blocks that were written more recently are spared then."""
     retrieval_window_bytes: int = 64 << 20
     retrieval_concurrency: int = 16
     event_queue: int = 1_024

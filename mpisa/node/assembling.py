@@ -7,6 +7,7 @@ tasks, network, threads, stores, lock. Here each function makes one part. Non-go
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from mpisa.node.behind import Shells, Stores, assemble_behind
 from mpisa.node.blobs import BlobStore, LocalBlocks
 from mpisa.node.certificates import CertificateKeeper
 from mpisa.node.chain_view import Chain
+from mpisa.node.collecting import Collecting
 from mpisa.node.consensus_store import ConsensusStore
 from mpisa.node.content import READING_THREADS, Content
 from mpisa.node.cosigning import Cosigning
@@ -47,6 +49,7 @@ from mpisa.node.submission import Submissions
 from mpisa.node.transaction_cache import TransactionCache
 from mpisa.node.write_behind import WriteBehind
 from mpisa.primitives.identifiers import Height
+from storage.gc import Collector
 from storage.packs import DiskBlockStore
 from storage.pins import PinStore
 
@@ -223,6 +226,7 @@ def _wire(frame: Frame, kept: Kept, recovered: Recovered, network: Network) -> R
         retriever=moving.retriever,
         blobs=moving.blobs,
         content=moving.content,
+        collecting=_make_collecting(frame, kept),
         chain=Chain(store, setup.genesis, setup.genesis_text, submissions),
         stages=frame.stages,
         freshness=freshness,
@@ -242,6 +246,19 @@ def _make_moving(frame: Frame, kept: Kept, network: Network) -> Moving:
     blobs = BlobStore(kept.blocks, kept.pins, publishing, retriever, providers, frame.events, threads)
     content = Content(kept.blocks, retriever, providers, frame.threads(READING_THREADS, "content"))
     return Moving(providers, publishing, counters, retriever, blobs, content)
+
+
+def _make_collecting(frame: Frame, kept: Kept) -> Collecting:
+    limits, home = frame.setup.config.limits, frame.setup.home
+    collector = Collector(
+        kept.blocks,
+        kept.pins,
+        clock=time.time,  # as files have it
+        grace_s=limits.gc_grace_ms / 1000,
+        scratch=home.marks,
+    )
+    executor = frame.threads(1, "collector")
+    return Collecting(kept.blocks, collector, executor, home.blocks, limits.gc_high_water_percent)
 
 
 def _make_pool(limits: Limits) -> Mempool:

@@ -75,11 +75,13 @@ class BlobStore:
 
     async def put_stream(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
         """One file. Durable and pinned on return. Raises UsageError, Rejection(TOO_LARGE), DiskFull."""
-        return await self._published(await self._publishing.put_stream(reader, profile))
+        with self._store.lease("put"):
+            return await self._published(await self._publishing.put_stream(reader, profile))
 
     async def put_tar(self, reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
         """A tar archive as a directory. Durable and pinned on return. Raises Rejection for a hostile one."""
-        return await self._published(await self._publishing.put_tar(reader, profile))
+        with self._store.lease("put"):
+            return await self._published(await self._publishing.put_tar(reader, profile))
 
     async def _published(self, result: ImportResult) -> ImportResult:
         await self._pin(result.cid, PinKind.RECURSIVE, "", PinReason.PUBLISH)
@@ -205,12 +207,13 @@ class BlobStore:
 
     async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView:
         """Make the DAG (or the one block) local, then keep it. Raises as ensure."""
-        if recursive:
-            await self.ensure(cid)
-        else:
-            await self._retriever.block(cid, durable=True)
-        kind = PinKind.RECURSIVE if recursive else PinKind.DIRECT
-        return await self._pin(cid, kind, name, PinReason.USER)
+        with self._store.lease(f"pin of {cid}"):  # what is found here stays until the pin is durable
+            if recursive:
+                await self.ensure(cid)
+            else:
+                await self._retriever.block(cid, durable=True)
+            kind = PinKind.RECURSIVE if recursive else PinKind.DIRECT
+            return await self._pin(cid, kind, name, PinReason.USER)
 
     async def _pin(self, cid: Cid, kind: PinKind, name: str, reason: PinReason) -> PinView:
         pin = await self._run(lambda: self._pins.pin(cid, kind, name=name, reason=reason))

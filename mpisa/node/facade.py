@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mpisa.config import NodeConfig
     from mpisa.ledger.standing import StakeStanding, StakingStanding
+    from mpisa.node.collecting import CollectionState
     from mpisa.node.content import EntryPage
     from mpisa.node.epoch_proof import Entry
     from mpisa.node.events import EventGroup
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
     from mpisa.primitives.selection import Selection
+    from storage.gc import GcReport
     from storage.importer import ImportResult
     from storage.paths import Resolved
     from storage.reader import Stat
@@ -222,6 +224,14 @@ class NodeFacade(Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Plain counters and gauges, names in snake_case with the unit last."""
+        ...
+
+    async def collect(self, *, dry_run: bool = False) -> GcReport:
+        """Give back the space of what no pin keeps. Raises StoreDamaged, DiskFull, NotReady."""
+        ...
+
+    def collection(self) -> CollectionState:
+        """Whether a collection runs, how far it is, and the report of the last one."""
         ...
 
     async def submit(self, raw: bytes, wait: WaitFor | str = "accepted", timeout_s: float = 30.0) -> TransactionStatus:

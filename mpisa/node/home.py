@@ -112,6 +112,11 @@ class Home:
         return self.path / "consensus"
 
     @property
+    def marks(self) -> Path:
+        """Where a garbage collection keeps marks while it runs."""
+        return self.path / "marks"
+
+    @property
     def pins(self) -> Path:
         return self.path / "pins"
 

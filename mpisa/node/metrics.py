@@ -42,6 +42,7 @@ def _counters(runtime: Runtime, engine: EngineStatus, network: NetworkStats) -> 
         runtime.submissions.counters,
         runtime.publishing.counters,
         runtime.retrieval,
+        runtime.collecting.counters,
     ):
         counters |= asdict(source)
     traffic = asdict(network)
@@ -120,7 +121,12 @@ def _network(runtime: Runtime, network: NetworkStats) -> dict[str, float]:
 def _stores(runtime: Runtime, home: Home) -> dict[str, float]:
     """What is on the disk."""
     stats = runtime.blocks.stats()
+    state = runtime.collecting.state
     return {
+        "gc_running": state.running,
+        "gc_longest_hold_ms": 0.0 if state.last is None else state.last.longest_hold_ms,
+        "gc_last_run_seconds": 0.0 if state.last is None else state.last.seconds,
+        "leases_open": stats.leases,
         "ledger_store_bytes": directory_bytes(home.ledger),
         "vertex_store_bytes": directory_bytes(home.consensus),
         "store_blocks": stats.blocks,

@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from mpisa.network.ports import BlockSource, GossipSubscription, Network, NetworkConfig, PeerInfo
     from mpisa.node.blobs import BlobStore
     from mpisa.node.chain_view import Chain
+    from mpisa.node.collecting import CollectionState
     from mpisa.node.content import Content
     from mpisa.node.flow import Flow
     from mpisa.node.views import DagView, LinkFault, NodeStatus, PeerView, TransactionStatus, VertexView
     from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
+    from storage.gc import GcReport
 
 MAX_WAIT_S = 600.0
 PACE = Parameters(min_round_delay_ms=20)
@@ -201,6 +203,7 @@ class Node:
         try:
             await self._run_group(runtime, started, announcements)
         finally:
+            runtime.collecting.close()
             runtime.publishing.close()
             runtime.content.close()
             runtime.blobs.close()
@@ -220,6 +223,7 @@ class Node:
                 tasks.create_task(runtime.standing.run(), name="standing"),
                 tasks.create_task(runtime.providers.listen(announcements), name="announcements"),
                 tasks.create_task(runtime.blobs.announce(), name="announce"),
+                tasks.create_task(runtime.collecting.watch(), name="collecting"),
             ]
             if runtime.reactions.is_halted():
                 runtime.reactions.stay_halted()
@@ -300,6 +304,14 @@ class Node:
         if not self.config.devnet:
             raise Denied("this node belongs to no devnet: it doesn't break its own links")
         await self._running.network.set_link_rules(rules_of(faults))
+
+    async def collect(self, *, dry_run: bool = False) -> GcReport:
+        """Give back the space of what no pin keeps."""
+        return await self._running.collecting.run(dry_run=dry_run)
+
+    def collection(self) -> CollectionState:
+        """Whether a collection runs, how far it is, and the report of the last one."""
+        return self._running.collecting.state
 
     def metrics(self) -> dict[str, float]:
         """Counters (names that end in _total) and gauges."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mpisa.node.blobs import BlobStore
     from mpisa.node.certificates import CertificateKeeper
     from mpisa.node.chain_view import Chain
+    from mpisa.node.collecting import Collecting
     from mpisa.node.consensus_store import ConsensusStore
     from mpisa.node.content import Content
     from mpisa.node.cosigning import Cosigning
@@ -96,6 +97,7 @@ class Runtime:
     retriever: Retriever
     blobs: BlobStore
     content: Content
+    collecting: Collecting
     chain: Chain
     stages: Stages
     freshness: Freshness

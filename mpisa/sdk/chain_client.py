@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpisa import sdk  # its models are imported when the first answer is asked for
+from mpisa.sdk.collecting import collect
 from mpisa.sdk.connection import Connection, segment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from mpisa.sdk import models
 
@@ -27,6 +28,16 @@ class ChainClient(Connection):
 
     async def peers(self) -> tuple[models.Peer, ...]:
         return (await self.transport.call(sdk.models.Peers, "GET", "/v1/peers")).peers
+
+    async def collect(
+        self, *, dry_run: bool = False, progress: Callable[[models.GcState], None] | None = None
+    ) -> models.GcResult:
+        """Have the node give back the space of what no pin keeps; returns when it has."""
+        return await collect(self.transport, dry_run, progress)
+
+    async def collection(self) -> models.GcState:
+        """Whether a collection runs, how far it is, and what the last one did."""
+        return await self.transport.call(sdk.models.GcState, "GET", "/v1/gc")
 
     # The chain
 

@@ -17,7 +17,7 @@ from mpisa.sdk.connection import DEFAULT_TIMEOUT_S
 from mpisa.sdk.loop_thread import LoopThread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from mpisa.sdk import models
     from mpisa.sdk.async_client import InputLike, KeyLike, Progress
@@ -71,6 +71,14 @@ class Client:
 
     def peers(self) -> tuple[models.Peer, ...]:
         return self._run(self._client.peers())
+
+    def collect(
+        self, *, dry_run: bool = False, progress: Callable[[models.GcState], None] | None = None
+    ) -> models.GcResult:
+        return self._run(self._client.collect(dry_run=dry_run, progress=progress))
+
+    def collection(self) -> models.GcState:
+        return self._run(self._client.collection())
 
     # The chain
 

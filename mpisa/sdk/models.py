@@ -50,6 +50,7 @@ from mpisa.sdk.chain_models import (
     ValidatorStanding,
 )
 from mpisa.sdk.dag_models import Dag, DagAuthority, DagRef, DagRound, DagSlot, DagVertex, DagVertexDetail
+from mpisa.sdk.store_models import GcResult, GcState
 
 __all__ = [
     "Account",
@@ -79,6 +80,8 @@ __all__ = [
     "EpochPage",
     "Event",
     "External",
+    "GcResult",
+    "GcState",
     "GenesisDocument",
     "GetResult",
     "HeaderPage",

@@ -27,6 +27,7 @@ from mpisa.network.ports import NetworkConfig
 from mpisa.node.blob_check import Check, check_slice
 from mpisa.node.blobs import LocalBlocks
 from mpisa.node.car_upload import CarBlocks, is_whole, missing_of, take_car
+from mpisa.node.collecting import CollectionState
 from mpisa.node.content import Content
 from mpisa.node.dag import Walk
 from mpisa.node.epoch_proof import Entry as ProvenEntry
@@ -90,6 +91,7 @@ from mpisa.primitives.transaction import decode_transaction
 from mpisa.primitives.validator_record import ValidatorRecord
 from storage.blockstore import MemoryBlockStore
 from storage.car import export_car
+from storage.gc import GcReport
 from storage.importer import ImportResult, import_stream, import_tar
 from storage.profiles import DEFAULT_PROFILE, profile_by_name
 from storage.reader import DagReader
@@ -540,6 +542,7 @@ class FakeNode:
         self.chain = FakeChain(self)
         self.reasons: list[str] = []
         self.faults: tuple[LinkFault, ...] = ()
+        self.collected: GcReport | None = None
         self.peer_id = f"12D3KooW{home.name}"
         self.fault: Exception | None = None
         self.refusal: MpisaError | None = None
@@ -606,6 +609,13 @@ class FakeNode:
     async def set_link_faults(self, faults: Sequence[LinkFault]) -> None:
         rules_of(faults)
         self.faults = tuple(faults)
+
+    async def collect(self, *, dry_run: bool = False) -> GcReport:
+        self.collected = GcReport(5, 2, 300, 0, 1, 0 if dry_run else 300, 0, 1.5, 0.25, False, (), 0, dry_run)
+        return self.collected
+
+    def collection(self) -> CollectionState:
+        return CollectionState(False, "", 0, 0, self.collected)
 
     def metrics(self) -> dict[str, float]:
         return {"height": float(self.ledger.blocks[-1].header.height), "uploads_total": 3.0}

@@ -81,7 +81,8 @@ def check(document: dict[str, object], schema: dict[str, object], value: object)
             else:
                 return
         raise AssertionError(errors)
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+    kinds: dict[str, type | tuple[type, ...]] = {"object": dict, "array": list, "string": str, "integer": int}
+    kinds |= {"boolean": bool, "null": type(None), "number": (int, float)}
     wanted = schema.get("type")
     if wanted is not None:
         assert isinstance(value, kinds[str(wanted)]), (schema, value)

@@ -44,7 +44,7 @@ def test_the_tree_holds_what_was_promised() -> None:
     words = {words for words, _ in every_command()}
     promised = (
         "devnet up|down|status|logs|reset",
-        "node init|run|status|peers|verify|repair|join|leave|bond|unbond|rotate-keys",
+        "node init|run|status|peers|gc|verify|repair|join|leave|bond|unbond|rotate-keys",
         "blob cid|ls|stat|pin|unpin",
         "chain head|block|tx|account|stake|validators|state|proof|verify|decide|watch",
         "wallet new|ls|faucet|send",
