@@ -1,11 +1,13 @@
 """A tree of blocks as a tar archive, streamed: the same bytes for the same tree.
 
-Names are below one top name and were checked where blocks are read; symlinks that could lead out of the tree are
+Everything lies below one top name. A directory's name that is a path (some trees have "../file") is followed where it
+stays below the top and meets no other entry, and refused otherwise; symlinks that could lead out of the tree are
 refused, as `export` does, before anything of that entry is written. Entries come in the order of the directories'
 blocks, with owner 0 and, unless the tree says otherwise, a fixed mode and time. Long and non-ASCII names are in pax
 headers. Of the tree only the directories on the way are held.
 """
 
+import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from mpisa.primitives.unixfs_layout import DIRECTORY_MODE, FILE_MODE
 from mpisa.primitives.unixfs_tree import (
     PERMISSIONS,
     Content,
+    DirectoryContent,
     Entry,
     FileContent,
     SymlinkContent,
@@ -24,6 +27,9 @@ from mpisa.primitives.unixfs_tree import (
     symlink_escapes,
 )
 from storage.reader import DagReader
+
+MAX_REMEMBERED = 1 << 18
+"""Entries up to which names that are paths are taken: beyond, a collision couldn't be seen."""
 
 SYMLINK_MODE = 0o777
 MAX_TAR_ENTRIES = 10_000_000
@@ -36,6 +42,37 @@ class _Open:
 
     path: tuple[str, ...]
     entries: Iterator[Entry]
+
+
+class _Places:
+    """Where entries lie, and that no two lie in one place."""
+
+    def __init__(self) -> None:
+        self._taken: set[bytes] = set()
+        self._count = 0
+
+    def place(self, directory: tuple[str, ...], name: str) -> tuple[str, ...]:
+        """Where an entry of that name lies. Raises Rejection(BAD_NAME, DUPLICATE, TOO_MANY)."""
+        self._count += 1
+        if self._count > MAX_TAR_ENTRIES:
+            raise Rejection(RejectionReason.TOO_MANY, f"the tree has more than {MAX_TAR_ENTRIES} entries")
+        if "/" in name and self._count > MAX_REMEMBERED:
+            raise Rejection(RejectionReason.BAD_NAME, f"directory entry named {name!r}")
+        path = _path_of(directory, name)
+        if self._count <= MAX_REMEMBERED:
+            digest = hashlib.sha256("/".join(path).encode()).digest()[:16]
+            if digest in self._taken:
+                raise Rejection(RejectionReason.DUPLICATE, f"two entries lie at {_shown(path)}")
+            self._taken.add(digest)
+        return path
+
+
+def _path_of(directory: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Up and one name, or one name: then what is above it is a directory on the way here, never a symlink."""
+    *climbs, last = name.split("/")
+    if any(part != ".." for part in climbs) or len(climbs) > len(directory):
+        raise Rejection(RejectionReason.BAD_NAME, f"directory entry named {name!r}")
+    return (*directory[: len(directory) - len(climbs)], check_name(last))
 
 
 def write_tar(reader: DagReader, cid: Cid, name: str, *, max_bytes: int | None = None) -> Iterator[bytes]:
@@ -55,18 +92,15 @@ def write_tar(reader: DagReader, cid: Cid, name: str, *, max_bytes: int | None =
 
 def _pieces(reader: DagReader, cid: Cid, name: str) -> Iterator[bytes]:
     stack: list[_Open] = []
+    places = _Places()
     yield from _entry(reader, stack, cid, name, ())
-    count = 1
     while stack:
         directory = stack[-1]
         entry = next(directory.entries, None)
         if entry is None:
             stack.pop()
             continue
-        count += 1
-        if count > MAX_TAR_ENTRIES:
-            raise Rejection(RejectionReason.TOO_MANY, f"the tree has more than {MAX_TAR_ENTRIES} entries")
-        yield from _entry(reader, stack, entry.cid, name, (*directory.path, entry.name))
+        yield from _entry(reader, stack, entry.cid, name, places.place(directory.path, entry.name))
     yield bytes(2 * _BLOCK)
 
 
@@ -74,7 +108,7 @@ def _entry(reader: DagReader, stack: list[_Open], cid: Cid, top: str, path: tupl
     """One entry; a directory is put on the stack, to be filled."""
     if len(path) > MAX_TREE_DEPTH:
         raise Rejection(RejectionReason.TOO_DEEP, f"{_shown(path)} lies more than {MAX_TREE_DEPTH} directories deep")
-    content = reader.content(cid)
+    content = reader.content(cid, check_names=False)
     info = tarfile.TarInfo("/".join((top, *path)))
     if isinstance(content, FileContent):
         yield _header(info, content, FILE_MODE, size=content.size)
@@ -89,7 +123,10 @@ def _entry(reader: DagReader, stack: list[_Open], cid: Cid, top: str, path: tupl
         info.type, info.linkname = tarfile.SYMTYPE, content.target
         yield _header(info, content, SYMLINK_MODE)
     else:
-        stack.append(_Open(path, reader.entries(cid)))
+        if isinstance(content, DirectoryContent):
+            for entry in content.entries:  # all of them before the first byte, so that a bad root gives nothing at all
+                _path_of(path, entry.name)
+        stack.append(_Open(path, reader.entries(cid, check_names=False)))
         info.type = tarfile.DIRTYPE
         yield _header(info, content, DIRECTORY_MODE)
 

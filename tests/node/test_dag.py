@@ -10,9 +10,11 @@ from mpisa.node import dag, providers
 from mpisa.node.blobs import LocalBlocks
 from mpisa.node.dag import Walk, next_piece, scan_local
 from mpisa.node.providers import MAX_HINTED_CIDS, MAX_HINTS_PER_CID, Providers
-from mpisa.primitives.cid import DAG_PB, Cid
+from mpisa.primitives.cid import DAG_CBOR, DAG_JSON, DAG_PB, Cid
+from mpisa.primitives.dag_json import encode_dag_json
 from mpisa.primitives.dag_pb import PBLink, PBNode, encode_node
 from mpisa.primitives.errors import Rejection, RejectionReason
+from mpisa.primitives.ipld import Link, encode_dag_cbor
 from storage.blockstore import MemoryBlockStore
 
 
@@ -42,6 +44,17 @@ def test_a_scan_visits_each_block_once_and_names_the_missing_in_order() -> None:
     assert (found.blocks, found.missing) == (3, (A[0], C[0]))
     assert found.size == len(ROOT[1]) + len(INNER[1]) + 1
     assert walk.stack == []
+
+
+def test_the_links_of_documents_are_followed() -> None:
+    inner = encode_dag_json({"leaf": Link(A[0])})
+    document = (Cid.of(inner, codec=DAG_JSON), inner)
+    outer = encode_dag_cbor([Link(document[0]), Link(ROOT[0]), Link(B[0])])
+    top = (Cid.of(outer, codec=DAG_CBOR), outer)
+    found = scan_local(store_of(top, document, ROOT, INNER, B), Walk([top[0]]))
+    assert (found.blocks, found.missing) == (5, (A[0], C[0]))
+    piece = next_piece(store_of(top, document, ROOT, INNER, A, B, C), [top[0]])
+    assert [cid for cid, _ in piece.blocks][:4] == [top[0], document[0], A[0], ROOT[0]]
 
 
 def test_a_stream_repeats_a_block_as_often_as_it_is_linked() -> None:
@@ -106,9 +119,10 @@ async def test_an_announcement_becomes_a_hint_elsewhere() -> None:
         await first.publish(one._topic, b"no cid")
         await subscription.close()
         await first.publish(one._topic, b"late")
-        found = await two.find(A[0])
-        assert [peer.peer_id for peer in found.peers] == [first.peer_id]
-        assert found.sources == ("dht: 1", "gossip: 0", "connected: 1")
+        with two.session(A[0]) as found:
+            assert not await found.more({first.peer_id})
+            assert [peer.peer_id for peer in found.known()] == [first.peer_id]
+            assert found.sources == "dht: 1, gossip: 0, connected: 1"
 
 
 async def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from storage.blockstore import MemoryBlockStore
 from storage.importer import import_path
 from storage.paths import Resolved, resolve
 from storage.profiles import UNIXFS_V1_2025
-from storage.reader import DagReader
+from storage.reader import DagReader, Kind
 from tests.storage.gateway_cars import load
 
 
@@ -170,3 +170,9 @@ def test_malformed_blocks_are_named(store: MemoryBlockStore) -> None:
             at(store, root, "a")
     with pytest.raises(NotFound):
         at(store, Cid.of(b"raw", codec=RAW), "a")
+
+
+def test_directories_with_documents_are_listed() -> None:
+    store, root = load("trustless_gateway_car/dir-with-dag-cbor-with-links.car")
+    found = list(DagReader(store.get).ls(root))
+    assert [(entry.name, entry.kind, entry.cid.codec) for entry in found] == [("document", Kind.BLOCK, DAG_CBOR)]

@@ -109,6 +109,44 @@ def test_names_that_lead_out_are_refused() -> None:
         next(write_tar(DagReader(store.get), root, "x"))
 
 
+def test_names_that_lead_up_within_the_tree_are_followed(tmp_path: Path) -> None:
+    store, root = load("path_gateway_tar/inside-root.car")
+    out = extracted(b"".join(write_tar(DagReader(store.get), root, "x")), tmp_path)
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*")) == [
+        "x", "x/foobar", "x/foobar/directory", "x/foobar/file",
+    ]  # fmt: skip
+
+
+def directory(store: MemoryBlockStore, entries: dict[str, Cid], kind: FileType = FileType.DIRECTORY) -> Cid:
+    links = tuple(PBLink(cid.to_bytes(), name, 0) for name, cid in entries.items())
+    block = encode_node(PBNode(links, encode_unixfs(UnixFsNode(kind))))
+    cid = Cid.of(block, codec=DAG_PB)
+    store.put([(cid, block)])
+    return cid
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "../a/x", "/x", "x/", "a/x", "../", "..", ".", "", "../..", "./x", "../.", "x\0", "../x\0"]
+)
+def test_other_names_that_are_paths_are_refused(store: MemoryBlockStore, name: str) -> None:
+    leaf = Cid.of(b"leaf")
+    store.put([(leaf, b"leaf")])
+    root = directory(store, {"a": directory(store, {name: leaf})})
+    with pytest.raises(Rejection) as caught:
+        list(write_tar(DagReader(store.get), root, "x"))
+    assert caught.value.reason is RejectionReason.BAD_NAME
+
+
+def test_two_entries_never_lie_in_one_place(store: MemoryBlockStore) -> None:
+    leaf = Cid.of(b"leaf")
+    store.put([(leaf, b"leaf")])
+    for inner in ("../b", "../a"):
+        root = directory(store, {"a": directory(store, {inner: leaf}), "b": leaf})
+        with pytest.raises(Rejection) as caught:
+            list(write_tar(DagReader(store.get), root, "x"))
+        assert str(caught.value) == f"duplicate: two entries lie at '{inner[-1]}'"
+
+
 def test_the_published_tree(tmp_path: Path) -> None:
     store, root = load("path_gateway_tar/fixtures.car")
     out = extracted(b"".join(write_tar(DagReader(store.get), root, str(root))), tmp_path)
