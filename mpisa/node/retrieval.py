@@ -112,9 +112,9 @@ class Retriever:
         held = self._environment.behind.get(cid)
         if held is not None:
             return held
-        return await asyncio.get_running_loop().run_in_executor(
-            self._environment.executor, self.arrivals.find, cid.require_supported()
-        )
+        if self._environment.store.lengths((cid.require_supported(),)) == [None]:
+            return None  # one look into the index: much less than a trip to another thread
+        return await asyncio.get_running_loop().run_in_executor(self._environment.executor, self.arrivals.find, cid)
 
     async def _fetched(self, cid: Cid, feed: ProviderFeed | None) -> bytes:
         while True:
