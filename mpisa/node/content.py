@@ -133,8 +133,13 @@ class Content:
     ) -> AsyncIterator[bytes]:
         with self._reading(cid, local_only) as reader:
             pieces = await self._run(lambda: work(reader))
-            while piece := await self._run(lambda: _gather(pieces)):
-                yield piece
+            upcoming = asyncio.ensure_future(self._run(lambda: _gather(pieces)))
+            try:
+                while piece := await upcoming:
+                    upcoming = asyncio.ensure_future(self._run(lambda: _gather(pieces)))  # while this one is sent
+                    yield piece
+            finally:
+                upcoming.add_done_callback(_ignore_outcome)
 
     @contextmanager
     def _reading(self, cid: Cid, local_only: bool) -> Generator[DagReader]:
@@ -157,6 +162,12 @@ class Content:
         self._origins.move_to_end(cid)
         if len(self._origins) > MAX_ORIGINS:
             self._origins.popitem(last=False)
+
+
+def _ignore_outcome(task: asyncio.Task[bytes]) -> None:
+    """Reads the outcome of a step that nobody waits for any more, so that nothing complains."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _gather(pieces: Iterator[bytes]) -> bytes:
