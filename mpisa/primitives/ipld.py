@@ -45,156 +45,155 @@ Value = Scalar | list["Value"] | dict[str, "Value"]
 
 def decode_dag_cbor(block: bytes) -> Value:
     """The value of a block. Raises Rejection that says what is wrong, and at which byte."""
-    return _Decoder(block).decode()
+    return _decode(block, [])
 
 
 def dag_cbor_links(block: bytes) -> list[Cid]:
     """The CIDs of a block, in the order of its bytes. Raises Rejection for whatever `decode_dag_cbor` refuses."""
-    decoder = _Decoder(block)
-    decoder.decode()
-    return decoder.links
+    links: list[Cid] = []
+    _decode(block, links)
+    return links
+
+
+Container = list["Value"] | dict[str, "Value"]
 
 
 @dataclass(slots=True)
 class _Frame:
     """A list or map that is being filled; `left`: values still to come, `key`: what the next one is for."""
 
-    value: "list[Value] | dict[str, Value]"
+    container: Container
     left: int
     key: str = ""
     raw_key: bytes | None = None
 
 
-class _Decoder:
-    def __init__(self, block: bytes) -> None:
-        if len(block) > MAX_BLOCK_BYTES:
-            raise Rejection(RejectionReason.TOO_LARGE, f"a block of {len(block)} bytes, at most {MAX_BLOCK_BYTES}")
-        self._block = block
-        self._offset = 0
-        self._nodes = 0
-        self._stack: list[_Frame] = []
-        self.links: list[Cid] = []
-
-    def decode(self) -> Value:
-        while True:
-            if self._stack and isinstance(self._stack[-1].value, dict):
-                self._read_key(self._stack[-1])
-            item = self._read()
-            if isinstance(item, _Frame):
-                if len(self._stack) == MAX_DEPTH:
-                    raise Rejection(RejectionReason.TOO_DEEP, f"dag-cbor with more than {MAX_DEPTH} levels")
-                if item.left:
-                    self._stack.append(item)
-                    continue
-            if self._deliver(item.value if isinstance(item, _Frame) else item):
-                break
-        if self._offset < len(self._block):
-            raise _malformed(f"{len(self._block) - self._offset} bytes behind the value")
-        return self._root
-
-    def _deliver(self, value: Value) -> bool:
-        """Hand a value to what it is part of; whether the whole block is done."""
-        while self._stack:
-            frame = self._stack[-1]
-            if isinstance(frame.value, dict):
-                frame.value[frame.key] = value
+def _decode(block: bytes, links: list[Cid]) -> Value:
+    """One pass over the block; what is common is done here, what is rare in functions of its own, for speed."""
+    if len(block) > MAX_BLOCK_BYTES:
+        raise Rejection(RejectionReason.TOO_LARGE, f"a block of {len(block)} bytes, at most {MAX_BLOCK_BYTES}")
+    stack: list[_Frame] = []
+    frame: _Frame | None = None
+    offset = nodes = 0
+    while True:
+        if frame is not None and type(frame.container) is dict:
+            offset = _read_key(block, offset, frame)
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise Rejection(RejectionReason.TOO_LARGE, f"dag-cbor with more than {MAX_NODES} values")
+        start = offset
+        major, argument, offset = _head(block, start)
+        value: Value
+        if major in (_TEXT, _BYTES):
+            end = _end_of(block, offset, argument, start)
+            raw = block[offset:end]
+            value, offset = _text(raw, start) if major == _TEXT else raw, end
+        elif major == _UINT:
+            value = argument
+        elif major == _NEGATIVE:
+            value = -1 - argument
+        elif major == _SIMPLE:
+            value, offset = _read_simple(block, start)
+        elif major == _TAG:
+            value, offset = _read_link(block, offset, argument, start)
+            links.append(value.cid)
+        else:
+            value = [] if major == _LIST else {}
+            if len(stack) + (frame is not None) == MAX_DEPTH:
+                raise Rejection(RejectionReason.TOO_DEEP, f"dag-cbor with more than {MAX_DEPTH} levels")
+            if argument:
+                _check_length(block, offset, major, argument, start)
+                if frame is not None:
+                    stack.append(frame)
+                frame = _Frame(value, argument)
+                continue
+        while frame is not None:
+            if type(frame.container) is dict:
+                frame.container[frame.key] = value
             else:
-                frame.value.append(value)
+                frame.container.append(value)  # type: ignore[union-attr]
             frame.left -= 1
             if frame.left:
-                return False
-            value = self._stack.pop().value
-        self._root = value
-        return True
+                break
+            value = frame.container
+            frame = stack.pop() if stack else None
+        if frame is None:
+            if offset < len(block):
+                raise _malformed(f"{len(block) - offset} bytes behind the value")
+            return value
 
-    def _read_key(self, frame: _Frame) -> None:
-        start = self._offset
-        major, length = self._head()
-        if major != _TEXT:
-            raise _malformed(f"a map key at byte {start} that is no text")
-        raw = self._take(length, start)
-        last = frame.raw_key
-        if last is not None and (len(raw), raw) <= (len(last), last):
-            if raw == last:
-                raise Rejection(RejectionReason.DUPLICATE, f"dag-cbor: the map key {raw[:60]!r} is there twice")
-            raise Rejection(RejectionReason.NOT_CANONICAL, f"dag-cbor: map key at byte {start} out of order")
-        frame.key, frame.raw_key = _text(raw, start), raw
 
-    def _read(self) -> "Scalar | _Frame":
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise Rejection(RejectionReason.TOO_LARGE, f"dag-cbor with more than {MAX_NODES} values")
-        start = self._offset
-        initial = self._block[start] if start < len(self._block) else 0
-        if initial >> 5 == _SIMPLE:
-            return self._read_simple(initial, start)
-        major, argument = self._head()
-        if major == _UINT:
-            return argument
-        if major == _NEGATIVE:
-            return -1 - argument
-        if major == _BYTES:
-            return self._take(argument, start)
-        if major == _TEXT:
-            return _text(self._take(argument, start), start)
-        if major == _TAG:
-            return self._read_link(argument, start)
-        least = argument if major == _LIST else 2 * argument
-        if least > len(self._block) - self._offset:
-            raise _malformed(f"{argument} entries claimed at byte {start}, the block is shorter")
-        return _Frame([] if major == _LIST else {}, argument)
+def _head(block: bytes, start: int) -> tuple[int, int, int]:
+    """Major type and argument at `start`, and the offset behind them; of simple values the initial byte's low bits."""
+    if start >= len(block):
+        raise _malformed("the block is cut off")
+    initial = block[start]
+    major, short = initial >> 5, initial & 31
+    if short < 24 or major == _SIMPLE:
+        return major, short, start + 1
+    size = _HEAD_SIZES.get(short)
+    if size is None:
+        raise _malformed(f"an indefinite or reserved length at byte {start}")
+    end = _end_of(block, start + 1, size, start)
+    argument = int.from_bytes(block[start + 1 : end], "big")
+    if argument < _SMALLEST[short]:
+        raise Rejection(RejectionReason.NOT_CANONICAL, f"dag-cbor: number at byte {start} is not of shortest form")
+    return major, argument, end
 
-    def _read_simple(self, initial: int, start: int) -> Scalar:
-        if initial in _CONSTANTS:
-            self._offset += 1
-            return _CONSTANTS[initial]
-        if initial != _FLOAT64:
-            raise _malformed(f"byte {start} is {initial:#04x}: only false, true, null and 64-bit floats are dag-cbor")
-        self._offset += 1
-        number: float = struct.unpack(">d", self._take(8, start))[0]
-        if not math.isfinite(number):
-            raise _malformed(f"a float at byte {start} that is no finite number")
-        return number
 
-    def _read_link(self, tag: int, start: int) -> Link:
-        if tag != _LINK_TAG:
-            raise _malformed(f"tag {tag} at byte {start}, only {_LINK_TAG} is dag-cbor")
-        major, length = self._head()
-        raw = self._take(length, start) if major == _BYTES else b""
-        if raw[:1] != b"\0":
-            raise _malformed(f"the link at byte {start} is no CID behind a zero byte")
-        try:
-            cid = Cid.from_bytes(raw[1:])
-        except Rejection as error:
-            raise _malformed(f"the link at byte {start} has a bad CID: {error.detail}") from None
-        self.links.append(cid)
-        return Link(cid)
+def _read_key(block: bytes, start: int, frame: _Frame) -> int:
+    """The next key of a map goes into its frame; the offset behind it."""
+    major, length, offset = _head(block, start)
+    if major != _TEXT:
+        raise _malformed(f"a map key at byte {start} that is no text")
+    end = _end_of(block, offset, length, start)
+    raw = block[offset:end]
+    last = frame.raw_key
+    if last is not None and (length, raw) <= (len(last), last):
+        if raw == last:
+            raise Rejection(RejectionReason.DUPLICATE, f"dag-cbor: the map key {raw[:60]!r} is there twice")
+        raise Rejection(RejectionReason.NOT_CANONICAL, f"dag-cbor: map key at byte {start} out of order")
+    frame.key, frame.raw_key = _text(raw, start), raw
+    return end
 
-    def _head(self) -> tuple[int, int]:
-        """Major type and argument at the offset, which moves behind them."""
-        start = self._offset
-        if start >= len(self._block):
-            raise _malformed("the block is cut off")
-        initial = self._block[start]
-        major, short = initial >> 5, initial & 31
-        self._offset += 1
-        if short < 24:
-            return major, short
-        size = _HEAD_SIZES.get(short)
-        if size is None:
-            raise _malformed(f"an indefinite or reserved length at byte {start}")
-        argument = int.from_bytes(self._take(size, start), "big")
-        if argument < _SMALLEST[short]:
-            raise Rejection(RejectionReason.NOT_CANONICAL, f"dag-cbor: number at byte {start} is not of shortest form")
-        return major, argument
 
-    def _take(self, length: int, start: int) -> bytes:
-        end = self._offset + length
-        if end > len(self._block):
-            raise _malformed(f"what begins at byte {start} is cut off")
-        raw = self._block[self._offset : end]
-        self._offset = end
-        return raw
+def _read_simple(block: bytes, start: int) -> tuple[Scalar, int]:
+    initial = block[start]
+    if initial in _CONSTANTS:
+        return _CONSTANTS[initial], start + 1
+    if initial != _FLOAT64:
+        raise _malformed(f"byte {start} is {initial:#04x}: only false, true, null and 64-bit floats are dag-cbor")
+    end = _end_of(block, start + 1, 8, start)
+    number: float = struct.unpack(">d", block[start + 1 : end])[0]
+    if not math.isfinite(number):
+        raise _malformed(f"a float at byte {start} that is no finite number")
+    return number, end
+
+
+def _read_link(block: bytes, offset: int, tag: int, start: int) -> tuple[Link, int]:
+    if tag != _LINK_TAG:
+        raise _malformed(f"tag {tag} at byte {start}, only {_LINK_TAG} is dag-cbor")
+    major, length, offset = _head(block, offset)
+    end = _end_of(block, offset, length, start) if major == _BYTES else offset
+    if block[offset : offset + 1] != b"\0" or end == offset:
+        raise _malformed(f"the link at byte {start} is no CID behind a zero byte")
+    try:
+        return Link(Cid.from_bytes(block[offset + 1 : end])), end
+    except Rejection as error:
+        raise _malformed(f"the link at byte {start} has a bad CID: {error.detail}") from None
+
+
+def _check_length(block: bytes, offset: int, major: int, argument: int, start: int) -> None:
+    least = argument if major == _LIST else 2 * argument
+    if least > len(block) - offset:
+        raise _malformed(f"{argument} entries claimed at byte {start}, the block is shorter")
+
+
+def _end_of(block: bytes, offset: int, length: int, start: int) -> int:
+    end = offset + length
+    if end > len(block):
+        raise _malformed(f"what begins at byte {start} is cut off")
+    return end
 
 
 def encode_dag_cbor(value: Value) -> bytes:
