@@ -92,12 +92,20 @@ UNIXFS_V0_2015 = Profile(
 )
 
 DEFAULT_PROFILE = UNIXFS_V1_2025
+KEPT = frozenset(("mode", "mtime"))
+"""What may be kept besides bytes and names."""
+
 PROFILES = MappingProxyType({profile.name: profile for profile in (UNIXFS_V1_2025, UNIXFS_V0_2015)})
 
 
 def profile_by_name(name: str) -> Profile:
-    """The named profile. Raises UsageError that lists the known names."""
-    profile = PROFILES.get(name)
+    """The named profile; `,mode` and `,mtime` behind its name keep these. Raises UsageError for others."""
+    base, *kept = name.split(",")
+    profile = PROFILES.get(base)
     if profile is None:
-        raise UsageError(f"unknown profile {name!r}; known are {', '.join(PROFILES)}")
-    return profile
+        raise UsageError(f"unknown profile {base!r}; known are {', '.join(PROFILES)}")
+    if not kept:
+        return profile
+    if len(set(kept)) != len(kept) or not set(kept) <= KEPT:
+        raise UsageError(f"a profile can keep {' and '.join(f',{what}' for what in sorted(KEPT))}, not {name[:80]!r}")
+    return profile.replace(name=name, preserve_mode="mode" in kept, preserve_mtime="mtime" in kept)

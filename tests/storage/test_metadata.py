@@ -12,8 +12,8 @@ import pytest
 from mpisa.primitives.car_stream import CarStreamVerifier, DirectoryEntered, FileStarted, SymlinkFound
 from mpisa.primitives.cid import DAG_PB, RAW, Cid
 from mpisa.primitives.dag_pb import PBNode, encode_node
-from mpisa.primitives.errors import Rejection
-from mpisa.primitives.profiles import UNIXFS_V0_2015, UNIXFS_V1_2025, Profile
+from mpisa.primitives.errors import Rejection, UsageError
+from mpisa.primitives.profiles import UNIXFS_V0_2015, UNIXFS_V1_2025, Profile, profile_by_name
 from mpisa.primitives.unixfs import FileType, Mtime, UnixFsNode, encode_unixfs
 from mpisa.primitives.unixfs_directory import build_directory
 from mpisa.primitives.unixfs_layout import Metadata
@@ -160,3 +160,13 @@ def test_times_of_archives_that_are_none(text: str) -> None:
     archive.seek(0)
     with pytest.raises(Rejection, match="tar entry 'a' has a pax mtime that is no time"):
         import_tar(MemoryBlockStore(), archive, KEEPING)
+
+
+def test_profiles_by_name_with_what_they_keep() -> None:
+    assert profile_by_name("unixfs-v1-2025") is UNIXFS_V1_2025
+    both = profile_by_name("unixfs-v0-2015,mode,mtime")
+    assert both == UNIXFS_V0_2015.replace(name=both.name, preserve_mode=True, preserve_mtime=True)
+    assert profile_by_name("unixfs-v1-2025,mtime").preserve_mode is False
+    for name in ("unixfs-v1-2025,", "unixfs-v1-2025,owner", "unixfs-v1-2025,mode,mode", ",mode", "x"):
+        with pytest.raises(UsageError):
+            profile_by_name(name)
