@@ -1,8 +1,7 @@
-"""Bytes in and out: uploads, pins, and the trustless gateway under /ipfs.
+"""Bytes in: uploads, what lies behind a CID, pins. Bytes out are `mpisa.api.gateway`.
 
 An upload streams: the node takes the next part when it has dealt with the last, and one that is cut off stores nothing
-under a name. A download that can't be finished breaks the connection inside the chunked body, so that no client can
-take it for complete; whoever reads it hashes every block anyway.
+under a name.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from mpisa.api import convert
-from mpisa.api.problems import NotAcceptable
 from mpisa.api.routing import CURSOR, LIMIT, Answer, Context, Query, Route, read_json, read_limit
 from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import MpisaError, NotReady, Rejection, RejectionReason, UsageError
+from mpisa.primitives.errors import NotReady, Rejection, RejectionReason, UsageError
 from mpisa.sdk import models
 
 if TYPE_CHECKING:
@@ -32,13 +29,10 @@ MAX_PIN_NAME_CHARACTERS: Final = 256
 TAR: Final = "application/x-tar"
 FILE: Final = "application/octet-stream"
 CAR_TYPE: Final = "application/vnd.ipld.car"
-RAW_TYPE: Final = "application/vnd.ipld.raw"
 
 REASONS: Final = ("user", "publish", "custody")
 MAX_ASKED: Final = 4_096
 MAX_ASKED_BYTES: Final = 1 << 20
-
-_LOG = structlog.get_logger("mpisa.api")
 
 
 class PinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,65 +147,6 @@ async def pins(context: Context, request: web.Request) -> Answer:
     return models.Pins(pins=tuple(convert.pin(item) for item in page), next=following)
 
 
-async def gateway(context: Context, request: web.Request) -> Answer:
-    cid = _cid(request)
-    cid.require_supported()
-    form = _form(request)
-    headers = {
-        "Content-Disposition": f'attachment; filename="{cid}.{"car" if form == CAR_TYPE else "bin"}"',
-        "Cache-Control": "public, max-age=29030400, immutable",
-        "Etag": f'"{cid}.{"car" if form == CAR_TYPE else "raw"}"',
-        "X-Ipfs-Path": f"/ipfs/{cid}",
-        "X-Ipfs-Roots": str(cid),
-    }
-    if form == RAW_TYPE:
-        body = await context.node.blobs.block(cid)
-        return web.Response(body=body, headers=headers | {"Content-Type": RAW_TYPE})
-    headers["Content-Type"] = f"{CAR_TYPE}; version=1; order=dfs; dups=y"
-    return await _stream(request, context.node.blobs.car(cid), headers)
-
-
-async def _stream(request: web.Request, parts: AsyncIterator[bytes], headers: dict[str, str]) -> web.StreamResponse:
-    """Send the parts; an error before the first is answered as usual, a later one breaks the connection."""
-    first = await anext(parts, b"")
-    response = web.StreamResponse(headers=headers)
-    response.enable_chunked_encoding()
-    try:
-        await response.prepare(request)
-        await response.write(first)
-        async for part in parts:
-            await response.write(part)
-    except (MpisaError, OSError) as error:
-        if not isinstance(error, ConnectionError):
-            _LOG.warning("download cut off", path=request.path, error=str(error))
-        if request.transport is not None:
-            request.transport.abort()
-        return response
-    finally:
-        close = getattr(parts, "aclose", None)
-        if close is not None:
-            await close()
-    await response.write_eof()
-    return response
-
-
-def _form(request: web.Request) -> str:
-    wanted = request.query.get("format")
-    if wanted is not None:
-        forms = {"car": CAR_TYPE, "raw": RAW_TYPE}
-        if wanted not in forms:
-            raise UsageError(f"format: expected car or raw, got {wanted[:40]!r}")
-        return forms[wanted]
-    accept = request.headers.get("Accept", "")
-    for form in (CAR_TYPE, RAW_TYPE):
-        if form in accept:
-            return form
-    raise NotAcceptable(
-        "this gateway sends blocks that can be verified, as car or raw",
-        hint="add ?format=car or ?format=raw, or `mpisa get CID -o FILE` for the content itself",
-    )
-
-
 def _cid(request: web.Request) -> Cid:
     return Cid.parse(request.match_info["cid"])
 
@@ -219,7 +154,6 @@ def _cid(request: web.Request) -> Cid:
 _PROFILE: Final = Query(
     "profile", {"type": "string", "maxLength": MAX_PROFILE_CHARACTERS}, "How bytes become blocks; unixfs-v1-2025."
 )
-_FORMAT: Final = Query("format", {"type": "string", "enum": ["car", "raw"]}, "Instead of the Accept header.")
 _REASON: Final = Query("reason", {"type": "string", "enum": list(REASONS)}, "Only pins of it; user and publish.")
 _ONLY: Final = Query("cid", {"type": "string", "maxLength": 256}, "Only pins of this CID.")
 _PUT: Final = (
@@ -235,11 +169,6 @@ _MISSING: Final = (
     f"At most {MAX_ASKED} CIDs. What is there, and what is sent in CARs next, stays for an hour at least: so an upload "
     "that was cut off goes on with what is missing."
 )
-_GATEWAY: Final = (
-    "Trustless: a CAR of the whole DAG in depth-first order without repeats, or one raw block. Missing blocks are "
-    "fetched from peers, hashed and stored on the way. A CAR that can't be finished breaks the connection."
-)
-
 ROUTES = (
     Route(
         "POST",
@@ -309,16 +238,5 @@ ROUTES = (
         query=(_REASON,),
         produces=(),
         errors=(404,),
-    ),
-    Route(
-        "GET",
-        "/ipfs/{cid}",
-        gateway,
-        "Blocks that verify themselves",
-        "blobs",
-        description=_GATEWAY,
-        query=(_FORMAT,),
-        produces=(CAR_TYPE, RAW_TYPE),
-        errors=(404, 406, 422, 502, 503, 504),
     ),
 )

@@ -18,6 +18,7 @@ from mpisa.api import (
     store_routes,
     transaction_routes,
 )
+from mpisa.api.gateway import routes as gateway_routes
 from mpisa.api.openapi import describe
 from mpisa.api.routing import Answer, Context, Route
 
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *transaction_routes.ROUTES,
     *artefact_routes.ROUTES,
     *blob_routes.ROUTES,
+    *gateway_routes.ROUTES,
     *event_routes.ROUTES,
 )
 

@@ -1,0 +1,1 @@
+"""Bytes out: the IPFS gateway, /ipfs."""
