@@ -90,6 +90,15 @@ class TreeEnded:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """A block that has to come: of what it is a part, and its bytes of content where it is a part of a file."""
+
+    cid: Cid
+    path: tuple[str, ...]
+    size: int | None
+
+
 Event = DirectoryEntered | FileStarted | FileBytes | FileEnded | SymlinkFound | TreeEnded
 
 
@@ -220,7 +229,10 @@ class _Expected:
 
 
 class CarStreamVerifier:
-    """Proves a UnixFS tree from a CAR stream. `feed` until TreeEnded, then `finish`."""
+    """Proves a UnixFS tree from a CAR stream: `feed` until TreeEnded, then `finish`.
+
+    Blocks may as well come one by one from anywhere: `upcoming` names them, `take` hashes the next one.
+    """
 
     def __init__(self, root: Cid) -> None:
         self._root = root
@@ -229,6 +241,7 @@ class CarStreamVerifier:
         self._blocks = 0
         self._size = 0
         self._ended = False
+        self._is_stream = True
 
     @property
     def complete(self) -> bool:
@@ -254,10 +267,29 @@ class CarStreamVerifier:
             events += self._inline_blocks()
         return events
 
+    def upcoming(self, limit: int) -> list[Upcoming]:
+        """The blocks that come next, at most `limit` and as far as they are known; none once the tree has ended."""
+        found: list[Upcoming] = []
+        for item in reversed(self._stack):
+            if len(found) == limit:
+                break
+            if isinstance(item, _Expected):
+                found.append(Upcoming(item.cid, item.path, item.size))
+        return found
+
+    def take(self, block: bytes) -> list[Event]:
+        """The next block, not from a stream; what it proves. Raises IntegrityError when it is another one."""
+        self._is_stream = False
+        expected = self._pop()
+        if not expected.cid.matches(block):
+            raise IntegrityError(f"block {expected.cid} does not match its CID")
+        return [*self._take(expected, block), *self._inline_blocks()]
+
     def finish(self) -> list[Event]:
         """Declare the end of the stream. Raises IntegrityError unless the whole tree was proven."""
-        self._frames.finish()
-        self._check_roots()
+        if self._is_stream:
+            self._frames.finish()
+            self._check_roots()
         events = list(self._inline_blocks())
         if not self._ended:
             raise IntegrityError(

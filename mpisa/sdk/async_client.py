@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mpisa.sdk.validators import KeyChoice
 
 MAX_PAGE: Final = 1_000
+CHECK_SILENCE_S: Final = 24 * 3600.0
+"""Hashing a large DAG again takes long and says nothing meanwhile."""
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with what is done and the total where it is known: bytes for transfers, headers for verify_chain."""
@@ -84,12 +86,25 @@ class AsyncClient(ChainClient):
     # Bytes
 
     async def put(
-        self, path: str | Path, *, profile: str | None = None, progress: Progress | None = None
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        profile: str | None = None,
+        ignore: Sequence[str] = (),
+        ignore_file: bool = True,
+        progress: Progress | None = None,
     ) -> models.PutResult:
-        """Send a file or a directory; returns once the node holds every block durably and pinned."""
+        """Send a file, a directory or a stream; returns once the node holds every block durably and pinned.
+
+        The blocks are made and hashed here and only those are sent that the node lacks: a put that was interrupted goes
+        on when it is called again. `ignore`: patterns of what to leave out of a directory, as in a .gitignore, besides
+        those of its .mpisaignore unless `ignore_file` is false.
+        """
         from mpisa.sdk.upload import put
 
-        return await put(self.transport, Path(path), profile=profile, progress=progress)
+        return await put(
+            self.transport, path, profile=profile, ignore=ignore, ignore_file=ignore_file, progress=progress
+        )
 
     async def get(
         self,
@@ -97,34 +112,66 @@ class AsyncClient(ChainClient):
         output: str | Path | BinaryIO,
         *,
         overwrite: bool = False,
+        span: str | None = None,
+        tar: str | None = None,
+        discard: bool = False,
         progress: Progress | None = None,
     ) -> models.GetResult:
-        """Fetch a file or directory to `output`; every block is hashed here before it counts.
+        """Fetch a file or directory (a CID, or a path below one) to `output`; every block is hashed here.
 
         A path appears whole or not at all and is not overwritten unless asked; "-" and binary file objects take a
-        single file as it arrives, so only a return without error means that all of it was there.
+        single file as it arrives, so only a return without error means that all of it was there. What an interrupted
+        get left beside the path is hashed again and kept, unless `discard`. `span`: only FIRST-LAST, FIRST- or -COUNT
+        of a file's bytes; `tar`: as a tar archive with this name at its top.
         """
         from mpisa.sdk.download import get
 
         sink = sys.stdout.buffer if output == "-" else output
-        return await get(self.transport, cid, sink, overwrite=overwrite, progress=progress)
+        return await get(
+            self.transport, cid, sink, overwrite=overwrite, span=span, tar=tar, discard=discard, progress=progress
+        )
+
+    async def find(self, what: str) -> str:
+        """The CID that a path such as CID/a/b leads to, every block on the way hashed here; NotFound names the part."""
+        if "/" not in what:
+            return what
+        from mpisa.sdk.paths import resolve
+
+        return str(await resolve(self.transport, what))
 
     async def stat(self, cid: str) -> models.BlobStat:
-        return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{segment(cid)}/stat")
+        """What a CID, or a path below one, is."""
+        place = segment(await self.find(cid))
+        return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{place}/stat")
 
     async def ls(self, cid: str) -> tuple[models.Entry, ...]:
         """The names in a directory."""
-        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{segment(cid)}/ls")).entries
+        place = segment(await self.find(cid))
+        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{place}/ls")).entries
+
+    async def check(self, cid: str) -> models.BlobCheck:
+        """Let the node hash all of a DAG again that it has; nothing is fetched."""
+        place = segment(await self.find(cid))
+        return await self.transport.call(
+            sdk.models.BlobCheck, "POST", f"/v1/blobs/{place}/verify", silence=CHECK_SILENCE_S
+        )
 
     async def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
         """Keep a CID on this node, fetching what is missing."""
         body = {"recursive": recursive, "name": name}
-        return await self.transport.call(sdk.models.Pin, "PUT", f"/v1/pins/{segment(cid)}", body=body)
+        place = segment(await self.find(cid))
+        return await self.transport.call(sdk.models.Pin, "PUT", f"/v1/pins/{place}", body=body)
 
-    async def unpin(self, cid: str) -> None:
-        """Stop keeping a CID; NotFound when it isn't pinned."""
-        async with self.transport.stream("DELETE", f"/v1/pins/{segment(cid)}", total=self.timeout):
+    async def unpin(self, cid: str, *, reason: str | None = None) -> None:
+        """Stop keeping a CID; NotFound when it isn't pinned. Pins of custody go only when `reason` names it."""
+        query = {} if reason is None else {"reason": reason}
+        place = segment(await self.find(cid))
+        async with self.transport.stream("DELETE", f"/v1/pins/{place}", query=query, total=self.timeout):
             return
+
+    async def pins_of(self, cid: str) -> tuple[models.Pin, ...]:
+        """The pins of one CID, one for each kind and reason."""
+        return (await self.transport.call(sdk.models.Pins, "GET", "/v1/pins", query={"cid": cid})).pins
 
     async def pins(self) -> tuple[models.Pin, ...]:
         """Every pin, fetched page by page."""
@@ -152,6 +199,8 @@ class AsyncClient(ChainClient):
         name: str | None = None,
         media_type: str | None = None,
         profile: str | None = None,
+        ignore: Sequence[str] = (),
+        ignore_file: bool = True,
         progress: Progress | None = None,
         timeout: float | None = None,
         sender: str | None = None,
@@ -166,7 +215,7 @@ class AsyncClient(ChainClient):
         signer = publishing.load_signer(key, self.target.home, sender)
         draft = publishing.Draft(kind, license, tuple(inputs), supersedes, name, media_type)
         draft.validate()
-        stored = await self.put(path, profile=profile, progress=progress)
+        stored = await self.put(path, profile=profile, ignore=ignore, ignore_file=ignore_file, progress=progress)
         return await publishing.publish(self, signer, draft, stored, timeout or self.timeout)
 
     async def artefacts(self, cursor: str | None = None, limit: int = 100) -> models.ArtefactPage:

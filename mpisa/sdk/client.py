@@ -146,9 +146,17 @@ class Client:
     # Bytes
 
     def put(
-        self, path: str | Path, *, profile: str | None = None, progress: Progress | None = None
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        profile: str | None = None,
+        ignore: Sequence[str] = (),
+        ignore_file: bool = True,
+        progress: Progress | None = None,
     ) -> models.PutResult:
-        return self._run(self._client.put(path, profile=profile, progress=progress))
+        return self._run(
+            self._client.put(path, profile=profile, ignore=ignore, ignore_file=ignore_file, progress=progress)
+        )
 
     def get(
         self,
@@ -156,9 +164,17 @@ class Client:
         output: str | Path | BinaryIO,
         *,
         overwrite: bool = False,
+        span: str | None = None,
+        tar: str | None = None,
+        discard: bool = False,
         progress: Progress | None = None,
     ) -> models.GetResult:
-        return self._run(self._client.get(cid, output, overwrite=overwrite, progress=progress))
+        return self._run(
+            self._client.get(cid, output, overwrite=overwrite, span=span, tar=tar, discard=discard, progress=progress)
+        )
+
+    def find(self, what: str) -> str:
+        return self._run(self._client.find(what))
 
     def stat(self, cid: str) -> models.BlobStat:
         return self._run(self._client.stat(cid))
@@ -169,8 +185,14 @@ class Client:
     def pin(self, cid: str, *, recursive: bool = True, name: str = "") -> models.Pin:
         return self._run(self._client.pin(cid, recursive=recursive, name=name))
 
-    def unpin(self, cid: str) -> None:
-        self._run(self._client.unpin(cid))
+    def check(self, cid: str) -> models.BlobCheck:
+        return self._run(self._client.check(cid))
+
+    def unpin(self, cid: str, *, reason: str | None = None) -> None:
+        self._run(self._client.unpin(cid, reason=reason))
+
+    def pins_of(self, cid: str) -> tuple[models.Pin, ...]:
+        return self._run(self._client.pins_of(cid))
 
     def pins(self) -> tuple[models.Pin, ...]:
         return self._run(self._client.pins())
@@ -189,6 +211,8 @@ class Client:
         name: str | None = None,
         media_type: str | None = None,
         profile: str | None = None,
+        ignore: Sequence[str] = (),
+        ignore_file: bool = True,
         progress: Progress | None = None,
         timeout: float | None = None,
         sender: str | None = None,
@@ -204,6 +228,8 @@ class Client:
                 name=name,
                 media_type=media_type,
                 profile=profile,
+                ignore=ignore,
+                ignore_file=ignore_file,
                 progress=progress,
                 timeout=timeout,
                 sender=sender,

@@ -1,36 +1,38 @@
-"""Fetching a file or directory: a CAR stream, checked block by block here; it appears whole or not at all.
+"""Fetching a file or directory: every block hashed here; it appears whole or not at all, and goes on where it stopped.
 
-A path is written beside its destination under a temporary name and renamed at the end; what a failed or killed download
-left behind is removed. Nothing is ever written outside: names are single path segments, files are created exclusively
-and without following links, and a symlink that leads outside is refused. A file object gets a single file as it comes.
+What is new comes as one CAR stream. When something of an earlier download is left, or the connection broke, the tree is
+walked block by block instead: a leaf that lies on this disk is hashed, a missing one fetched. Both feed the same
+verifier, which takes only the block that comes next. A file object gets a single file as it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import os
-import secrets
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from mpisa.primitives.car_stream import (
-    CarStreamVerifier,
-    DirectoryEntered,
-    Event,
-    FileBytes,
-    FileEnded,
-    FileStarted,
-    SymlinkFound,
-    TreeEnded,
+from mpisa.primitives.car_stream import CarStreamVerifier, Event, FileBytes, FileStarted, TreeEnded, Upcoming
+from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
+from mpisa.primitives.dag_pb import PBNode, encode_node
+from mpisa.primitives.errors import (
+    DiskFull,
+    MpisaError,
+    NotFound,
+    NotReady,
+    TimedOut,
+    Unreachable,
+    UsageError,
 )
-from mpisa.primitives.cid import Cid
-from mpisa.primitives.errors import DiskFull, IntegrityError, UsageError
+from mpisa.primitives.unixfs import FileType, UnixFsNode, encode_unixfs
 from mpisa.sdk import models
-from mpisa.sdk.upload import link_stays_inside
+from mpisa.sdk.blocks import MAX_BLOCK_BYTES, MIN_SILENCE_S, NodeBlocks
+from mpisa.sdk.connection import segment
+from mpisa.sdk.paths import resolve
+from mpisa.sdk.ranges import get_range, parse_range
+from mpisa.sdk.sinks import PathSink, Sink, StreamSink
+from mpisa.sdk.tar_sink import TarSink
+from mpisa.sdk.transport import ConnectionCut
 
 if TYPE_CHECKING:
     from mpisa.sdk.async_client import Progress
@@ -38,61 +40,109 @@ if TYPE_CHECKING:
 
 CAR_TYPE: Final = "application/vnd.ipld.car"
 CHUNK_BYTES: Final = 1 << 20
-MIN_SILENCE_S: Final = 120.0
-"""The node may have to find providers before the first byte."""
-_PART: Final = ".mpisa-part-"
-
-
-class Sink(Protocol):
-    """Where proven events go."""
-
-    path: Path | None
-    files: int
-
-    def take(self, event: Event) -> None: ...
-    def finish(self) -> None: ...
-    def discard(self) -> None: ...
+LOOK_AHEAD: Final = 32
+MAX_CUTS: Final = 5
+"""How often one download goes on by itself after its connection broke."""
+CUT_PAUSE_S: Final = 0.5
+PASSING: Final = (ConnectionCut, Unreachable, TimedOut, NotReady, NotFound, DiskFull, OSError, asyncio.CancelledError)
+"""After these what was written is kept: the next download goes on there."""
 
 
 async def get(
     transport: Transport,
-    cid: str,
+    what: str,
     output: str | Path | BinaryIO,
     *,
     overwrite: bool = False,
+    span: str | None = None,
+    tar: str | None = None,
+    discard: bool = False,
     progress: Progress | None = None,
 ) -> models.GetResult:
-    """Fetch `cid` to a path or a binary file object; returns once every byte was hashed here."""
-    root = Cid.parse(cid)
-    root.require_supported()
-    sink: Sink
-    if isinstance(output, (str, Path)):
-        sink = await asyncio.to_thread(PathSink, output, overwrite)
-    else:
-        sink = StreamSink(output)
-    work = _Download(root, sink)
+    """Fetch `what` (a CID, or a path below one) to a path or a binary file object.
+
+    `span`: only this range of a file (see `parse_range`); `tar`: as an archive whose top is called so. `discard`: keep
+    nothing of an earlier download. Returns once every byte was hashed here.
+    """
+    if span is not None and tar is not None:
+        raise UsageError("a range and an archive exclude each other", hint="leave out --range or --tar")
+    wanted = None if span is None else parse_range(span)
+    root = await resolve(transport, what)
+    if wanted is None and tar is None and isinstance(output, (str, Path)):
+        return await _get_path(transport, root, output, overwrite, discard, progress)
+    sink = await asyncio.to_thread(_single, output, root, overwrite, f"-{span or 'tar'}")
+    outer: Sink = sink
     try:
-        await _receive(transport, root, work, progress)
-        await asyncio.to_thread(work.finish)
+        if wanted is not None:
+            size, blocks = await get_range(transport, root, wanted, sink, progress)
+        else:
+            outer = sink if tar is None else TarSink(sink, tar)
+            work = _Download(root, outer)
+            await _receive(transport, root, work, progress)
+            await asyncio.to_thread(work.end)
+            size, blocks = work.size, work.blocks
+        await asyncio.to_thread(outer.finish)
     except OSError as error:
         await asyncio.to_thread(sink.discard)
-        raise _disk_error(error, sink) from error
+        raise _disk_error(error, sink.path) from error
     except BaseException:
         await asyncio.shield(asyncio.to_thread(sink.discard))
         raise
-    return models.GetResult(
-        cid=cid,
-        path=None if sink.path is None else str(sink.path),
-        size=work.size,
-        blocks=work.blocks,
-        files=sink.files,
-    )
+    path = None if sink.path is None else str(sink.path)
+    return models.GetResult(cid=str(root), path=path, size=size, blocks=blocks, files=outer.files)
+
+
+def _single(output: str | Path | BinaryIO, root: Cid, overwrite: bool, label: str) -> PathSink | StreamSink:
+    if not isinstance(output, (str, Path)):
+        return StreamSink(output)
+    sink = PathSink(output, root, overwrite=overwrite, label=label)
+    sink.forget()
+    return sink
+
+
+async def _get_path(
+    transport: Transport, root: Cid, output: str | Path, overwrite: bool, discard: bool, progress: Progress | None
+) -> models.GetResult:
+    """The whole of a tree to a path; goes on with what earlier ones left, and by itself when the connection breaks."""
+    for attempt in range(MAX_CUTS + 1):
+        sink = await asyncio.to_thread(PathSink, output, root, overwrite=overwrite)
+        if discard and attempt == 0:
+            await asyncio.to_thread(sink.forget)
+        work = _Download(root, sink)
+        try:
+            if sink.resumes:
+                await _continue(transport, work, sink, progress)
+            else:
+                await _receive(transport, root, work, progress)
+            await asyncio.to_thread(work.end)
+            await asyncio.to_thread(sink.finish)
+        except PASSING as error:
+            kept = await asyncio.shield(asyncio.to_thread(sink.keep))
+            if isinstance(error, ConnectionCut) and attempt < MAX_CUTS:
+                await asyncio.sleep(CUT_PAUSE_S * (attempt + 1))
+                continue
+            told = _with_hint(error, sink.path, kept)
+            if told is error:
+                raise
+            raise told from error
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(sink.discard))
+            raise
+        return models.GetResult(
+            cid=str(root),
+            path=str(sink.path),
+            size=work.size,
+            blocks=work.blocks,
+            files=sink.files,
+            reused=work.reused,
+        )
+    raise AssertionError("the loop returns or raises")
 
 
 async def _receive(transport: Transport, root: Cid, work: _Download, progress: Progress | None) -> None:
     silence = max(MIN_SILENCE_S, transport.timeout)
     writing: asyncio.Future[None] | None = None
-    path = f"/ipfs/{quote(str(root), safe='')}"
+    path = f"/ipfs/{segment(str(root))}"
     async with transport.stream(
         "GET", path, query={"format": "car"}, headers={"Accept": CAR_TYPE}, silence=silence
     ) as answer:
@@ -108,6 +158,67 @@ async def _receive(transport: Transport, root: Cid, work: _Download, progress: P
     _report(work, progress)
 
 
+async def _continue(transport: Transport, work: _Download, sink: PathSink, progress: Progress | None) -> None:
+    """Walk the tree; leaves that are here and hash right aren't fetched again."""
+    async with NodeBlocks(transport) as blocks:
+        while work.next is not None:
+            here, ahead = await asyncio.to_thread(_from_disk, work, sink)
+            blocks.expect(ahead)
+            if here is None and work.next is not None:
+                here = await blocks.get(work.next)
+                await asyncio.to_thread(work.take, here)
+            _report(work, progress)
+
+
+def _from_disk(work: _Download, sink: PathSink) -> tuple[bytes | None, list[Cid]]:
+    """Take the blocks that are here, up to CHUNK_BYTES of them; the last of them, and what is likely to be missing."""
+    taken: bytes | None = None
+    until = work.reused + CHUNK_BYTES
+    while (coming := work.coming(1)) and work.reused < until:
+        block = _kept_block(coming[0], sink)
+        if block is None:
+            break
+        sink.is_kept = coming[0].cid.digest_code != IDENTITY
+        try:
+            work.take(block)
+        finally:
+            sink.is_kept = False
+        work.reused += len(block)
+        taken = block
+    if taken is not None:
+        return taken, []
+    return None, _likely_missing(work, sink)
+
+
+def _likely_missing(work: _Download, sink: PathSink) -> list[Cid]:
+    missing: list[Cid] = []
+    path: tuple[str, ...] | None = None
+    offset = kept = 0
+    for item in work.coming(LOOK_AHEAD):
+        if item.size is None or item.path != path:
+            path, kept = item.path, sink.kept_size(item.path)
+            offset = sink.position if item.size is not None else 0
+        if item.size is None or offset + item.size > kept:
+            missing.append(item.cid)
+        offset += item.size or 0
+    return missing
+
+
+def _kept_block(item: Upcoming, sink: PathSink) -> bytes | None:
+    """The block, when the bytes it holds are on this disk. Hashed: nothing else counts."""
+    if item.cid.digest_code == IDENTITY:
+        return None
+    size = sink.kept_size(item.path) if item.size is None else item.size
+    if not 0 < size <= MAX_BLOCK_BYTES or (item.size is None and item.cid.codec != RAW):
+        return None
+    data = sink.kept(item.path, sink.position if item.size is not None else 0, size)
+    if len(data) != size:
+        return None
+    if item.cid.codec == DAG_PB:
+        data = encode_node(PBNode((), encode_unixfs(UnixFsNode(FileType.FILE, data, len(data)))))
+    return data if item.cid.matches(data) else None
+
+
 def _report(work: _Download, progress: Progress | None) -> None:
     if progress is not None:
         progress(work.received, work.total)
@@ -120,20 +231,35 @@ class _Download:
         self._verifier = CarStreamVerifier(root)
         self._sink = sink
         self.received = 0
+        self.reused = 0
         self.size = 0
         self.blocks = 0
         self.total: int | None = None
 
+    @property
+    def next(self) -> Cid | None:
+        """The block that has to come next; None when all have come."""
+        coming = self._verifier.upcoming(1)
+        return coming[0].cid if coming else None
+
+    def coming(self, limit: int) -> list[Upcoming]:
+        """The blocks that have to come next, as far as they are known."""
+        return self._verifier.upcoming(limit)
+
     def feed(self, data: bytes) -> None:
-        """Check and write what these bytes complete."""
+        """Check and write what these bytes of a CAR complete."""
         for event in self._verifier.feed(data):
             self._take(event)
 
-    def finish(self) -> None:
-        """Check that all of it came, and make it appear."""
+    def take(self, block: bytes) -> None:
+        """Check and write the block that comes next."""
+        for event in self._verifier.take(block):
+            self._take(event)
+
+    def end(self) -> None:
+        """Check that all of it came. Raises IntegrityError."""
         for event in self._verifier.finish():
             self._take(event)
-        self._sink.finish()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, FileBytes):
@@ -145,149 +271,18 @@ class _Download:
         self._sink.take(event)
 
 
-class StreamSink:
-    """A single file, written as it is proven; what was written before an error can't be taken back."""
-
-    def __init__(self, output: BinaryIO) -> None:
-        self._output = output
-        self.path: Path | None = None
-        self.files = 0
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, FileBytes):
-            self._output.write(event.data)
-        elif isinstance(event, FileStarted):
-            self.files += 1
-        elif isinstance(event, (DirectoryEntered, SymlinkFound)):
-            what = "a directory" if isinstance(event, DirectoryEntered) else "a symlink"
-            raise UsageError(f"{what} can't be written to a stream", hint="give a path: `mpisa get CID -o PATH`")
-
-    def finish(self) -> None:
-        self._output.flush()
-
-    def discard(self) -> None:
-        """Nothing to take back."""
+def _with_hint(error: BaseException, path: Path, kept: bool) -> BaseException:
+    """The error, with what to do about what is left."""
+    if isinstance(error, OSError) and not isinstance(error, MpisaError):
+        error = _disk_error(error, path)
+    if kept and isinstance(error, MpisaError):
+        error.hint = f"{error.hint}; " if error.hint else ""
+        error.hint += "what has come is kept: the same command goes on there"
+    return error
 
 
-class PathSink:
-    """A file or directory that appears at `path` when all of it is there."""
-
-    def __init__(self, output: str | Path, overwrite: bool) -> None:
-        path = Path(output).expanduser()
-        self.path: Path | None = path
-        self._path = path
-        self._overwrite = overwrite
-        self.files = 0
-        self._file: BinaryIO | None = None
-        if not path.name or path.name == "..":
-            raise UsageError(f"{path}: expected the name of a file or directory to make")
-        if not path.parent.is_dir():
-            raise UsageError(f"{path.parent}: no such directory", hint=f"mkdir -p {path.parent}")
-        self._refuse_existing()
-        _remove_leftovers(path)
-        self._part = path.with_name(f".{path.name[:100]}{_PART}{os.getpid()}-{secrets.token_hex(4)}")
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, FileBytes):
-            assert self._file is not None
-            self._file.write(event.data)
-        elif isinstance(event, FileStarted):
-            self._file = self._create(self._place(event.path))
-            self.files += 1
-        elif isinstance(event, FileEnded):
-            self._close()
-        elif isinstance(event, DirectoryEntered):
-            self._place(event.path).mkdir(mode=0o755)
-        elif isinstance(event, SymlinkFound):
-            if not event.path or not link_stays_inside("/".join(event.path), event.target):
-                raise IntegrityError(
-                    f"{'/'.join(event.path) or 'the root'} is a symlink that leads outside, to {event.target[:200]!r}",
-                    hint="refused: whoever published this may mean harm",
-                )
-            self._place(event.path).symlink_to(event.target)
-
-    def finish(self) -> None:
-        """Put it in place. Raises UsageError when something came there in the meantime."""
-        if os.path.lexists(self._path):
-            self._refuse_existing()
-            self._replace()
-            return
-        if self._part.is_dir():
-            self._part.rename(self._path)
-            return
-        try:
-            os.link(self._part, self._path)
-        except FileExistsError:
-            self._refuse_existing()
-            raise
-        except OSError:
-            self._part.rename(self._path)
-            return
-        self._part.unlink()
-
-    def discard(self) -> None:
-        """Remove what was written."""
-        with contextlib.suppress(OSError):
-            self._close()
-        _remove(self._part)
-
-    def _replace(self) -> None:
-        if (self._path.is_dir() and not self._path.is_symlink()) or self._part.is_dir():
-            old = self._part.with_name(self._part.name + "-old")
-            self._path.rename(old)
-            self._part.rename(self._path)
-            _remove(old)
-        else:
-            self._part.replace(self._path)
-
-    def _refuse_existing(self) -> None:
-        if not self._overwrite and os.path.lexists(self._path):
-            raise UsageError(f"{self._path} exists already", hint="choose another path, or give --overwrite")
-
-    def _place(self, path: tuple[str, ...]) -> Path:
-        for name in path:
-            if name in ("", ".", "..") or "/" in name or "\0" in name:
-                raise IntegrityError(f"a directory holds the name {name[:100]!r}", hint="refused: it leads outside")
-        return self._part.joinpath(*path)
-
-    def _create(self, place: Path) -> BinaryIO:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.fdopen(os.open(place, flags, 0o644), "wb")
-
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the parts of downloads to this path whose process is gone."""
-    prefix = f".{path.name[:100]}{_PART}"
-    for left in path.parent.glob(f".*{_PART}*"):
-        owner = left.name.removeprefix(prefix).partition("-")[0]
-        if left.name.startswith(prefix) and owner.isdecimal() and not _alive(int(owner)):
-            _remove(left)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _disk_error(error: OSError, sink: Sink) -> Exception:
+def _disk_error(error: OSError, path: Path | None) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = "" if sink.path is None else f" for {sink.path}"
-        return DiskFull(f"no space left{where}", hint="free some, then get it again; nothing was kept of this try")
+        where = "" if path is None else f" for {path}"
+        return DiskFull(f"no space left{where}", hint="free some, then get it again")
     return error

@@ -192,20 +192,27 @@ class LinkFaults(Model, frozen=True, kw_only=True):
     faults: tuple[LinkFault, ...]
 
 
-class PutResult(Model, frozen=True, kw_only=True):
+class PutResult(Model, frozen=True, kw_only=True, omit_defaults=True):
+    """What a node has now: bytes of content, distinct blocks; `sent`: bytes of blocks that a client had to send."""
+
     cid: str
     size: int
     blocks: int
+    sent: int = 0
 
 
 class GetResult(Model, frozen=True, kw_only=True):
-    """What a download wrote. `blocks` were hashed on this machine, each as often as it is linked."""
+    """What a download wrote. `blocks` were hashed on this machine, each as often as it is linked.
+
+    `size`: bytes of content; `reused`: bytes that an earlier download had left, hashed again.
+    """
 
     cid: str
     path: str | None
     size: int
     blocks: int
     files: int
+    reused: int = 0
 
 
 class PublishResult(Model, frozen=True, kw_only=True):

@@ -1,257 +1,221 @@
-"""Sending a file or a directory to a node as one streamed request.
+"""Putting files and directories on a node: built here, sent block by block, only what the node lacks.
 
-A file travels as application/octet-stream, a directory as a tar made on the fly: entries in byte order of their paths,
-owners, times and modes left out, symlinks as symlinks. Memory stays bounded: the tar's thread waits while
-MAX_QUEUED_CHUNKS are unsent. What could not be fetched again as it was (a link that leads outside, a device) is
-refused.
+The DAG is built and hashed on this machine (`tree`). Its blocks go in batches: the node is asked which it lacks, these
+are sent as a CAR, and the last CAR names the root, which the node pins when all of its DAG is there. So a put that was
+interrupted goes on when it is called again, whoever began it; one that returns has hashed every byte here, and the node
+has every block durably. At most BATCHES batches are on their way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
-import os
 import random
-import stat
-import tarfile
 import threading
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
-from mpisa.primitives.errors import NotFound, NotReady, UsageError
+from mpisa.primitives.car_stream import encode_car_header, encode_car_section
+from mpisa.primitives.errors import IntegrityError, NotReady
+from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile, profile_by_name
 from mpisa.sdk import models
+from mpisa.sdk.ignore import Ignore, read_rules
+from mpisa.sdk.transport import ConnectionCut
+from mpisa.sdk.tree import Built, Source, build, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Sequence
 
+    from mpisa.primitives.cid import Cid
     from mpisa.sdk.async_client import Progress
     from mpisa.sdk.transport import Transport
 
-CHUNK_BYTES: Final = 1 << 20
-MAX_QUEUED_CHUNKS: Final = 4
-MAX_BUSY_TRIES: Final = 5
+_T = TypeVar("_T")
+
+BATCH_BYTES: Final = 16 << 20
+BATCH_BLOCKS: Final = 2_048
+BATCHES: Final = 3
+PIECE_BYTES: Final = 1 << 20
+MAX_TRIES: Final = 5
 BUSY_PAUSE_S: Final = 0.4
 """A node that has too many uploads open says so: we wait a little longer each time."""
-MAX_FILES: Final = 1_000_000
 STORE_SILENCE_S: Final = 600.0
 """How long a node may take, in silence, to make what was sent durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One entry of a directory: its path below the root with `/`, where it lies, and what it is."""
-
-    name: str
-    path: str
-    mode: int
-    size: int
-    target: str = ""
+CAR_TYPE: Final = "application/vnd.ipld.car"
 
 
 async def put(
-    transport: Transport, path: Path, *, profile: str | None = None, progress: Progress | None = None
+    transport: Transport,
+    path: str | Path | BinaryIO,
+    *,
+    profile: str | None = None,
+    ignore: Sequence[str] = (),
+    ignore_file: bool = True,
+    progress: Progress | None = None,
 ) -> models.PutResult:
-    """Send `path`; returns what the node stored. Raises NotFound or UsageError before anything is sent."""
-    source = await asyncio.to_thread(open_source, path)
-    for attempt in range(MAX_BUSY_TRIES):
+    """Send a file, a directory or a stream; returns what the node has now.
+
+    Raises NotFound or UsageError before anything is sent, IntegrityError for a file that changes meanwhile.
+    """
+    chosen = DEFAULT_PROFILE if profile is None else profile_by_name(profile)
+    if isinstance(path, (str, Path)):
+        source = await asyncio.to_thread(_look, Path(path), ignore, ignore_file)
+    else:
+        source = Source(None, None, None, path)
+    sent = 0
+    for _ in range(1 if source.stream is not None else 2):
+        work = _Upload(transport, source, chosen, progress)
+        built, taken = await work.run()
+        sent += work.sent
+        if str(built.cid) in taken.pinned:
+            return models.PutResult(cid=str(built.cid), size=built.size, blocks=built.blocks, sent=sent)
+    raise IntegrityError(
+        f"the node lacks blocks of {built.cid} although all were sent", hint="put it again; `mpisa node doctor` looks"
+    )
+
+
+def _look(path: Path, ignore: Sequence[str], ignore_file: bool) -> Source:
+    rules: Ignore = read_rules(path, ignore, use_file=ignore_file)
+    return open_source(path, rules)
+
+
+class _Abandoned(Exception):
+    """The sending ended before the building did."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Blocks to be sent together, and the bytes of content that are done with them."""
+
+    blocks: list[tuple[Cid, bytes]] = field(default_factory=list)
+    size: int = 0
+    content: int = 0
+
+
+class _Upload:
+    """One way through a source: a thread builds, tasks in the loop send."""
+
+    def __init__(self, transport: Transport, source: Source, profile: Profile, progress: Progress | None) -> None:
+        self._transport = transport
+        self._source = source
+        self._profile = profile
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._slots = threading.Semaphore(BATCHES)
+        self._batch = _Batch()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._done = 0
+        self.sent = 0
+        """Bytes of blocks that the node lacked."""
+
+    async def run(self) -> tuple[Built, models.CarResult]:
+        """Build and send everything; what was built, and the node's answer to the root."""
+        building = self._loop.run_in_executor(None, build, self._source, self._profile, self._emit)
         try:
-            return await _send(transport, path, source, profile, progress)
-        except NotReady:
-            if attempt == MAX_BUSY_TRIES - 1:
+            built = await asyncio.shield(building)
+            await asyncio.gather(*self._tasks)
+            if self._failure is not None:
+                raise self._failure
+            lacking = await self._lacking(self._batch)
+            taken = await self._send((built.cid,), lacking)
+        except BaseException as error:
+            self._failure = self._failure or error
+            for task in self._tasks:
+                task.cancel()
+            self._slots.release(BATCHES)
+            await asyncio.shield(asyncio.wait([building]))
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if not building.cancelled():
+                building.exception()
+            if isinstance(error, _Abandoned) and self._failure is not error:
+                raise self._failure from None
+            raise
+        self._count(self._batch)
+        return built, taken
+
+    def _emit(self, cid: Cid, block: bytes | None, content: int) -> None:
+        """In the building thread: collect a block, wait for a free place when a batch is full."""
+        batch = self._batch
+        batch.content += content
+        if block is not None:
+            batch.blocks.append((cid, block))
+            batch.size += len(block)
+        if batch.size >= BATCH_BYTES or len(batch.blocks) >= BATCH_BLOCKS:
+            self._slots.acquire()
+            if self._failure is not None:
+                raise _Abandoned
+            self._batch = _Batch()
+            self._loop.call_soon_threadsafe(self._begin, batch)
+
+    def _begin(self, batch: _Batch) -> None:
+        task = self._loop.create_task(self._deliver(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, batch: _Batch) -> None:
+        try:
+            lacking = await self._lacking(batch)
+            if lacking:
+                await self._send((), lacking)
+            self._count(batch)
+        except BaseException as error:
+            self._failure = self._failure or error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._slots.release()
+
+    def _count(self, batch: _Batch) -> None:
+        self._done += batch.content
+        if self._progress is not None:
+            self._progress(self._done, self._source.total)
+
+    async def _lacking(self, batch: _Batch) -> list[tuple[Cid, bytes]]:
+        if not batch.blocks:
+            return []
+        body = {"cids": [str(cid) for cid, _ in batch.blocks]}
+        answer = await _patiently(
+            lambda: self._transport.call(models.MissingBlocks, "POST", "/v1/blobs/missing", body=body)
+        )
+        return [batch.blocks[place] for place in answer.missing if 0 <= place < len(batch.blocks)]
+
+    async def _send(self, roots: tuple[Cid, ...], blocks: list[tuple[Cid, bytes]]) -> models.CarResult:
+        taken = await _patiently(
+            lambda: self._transport.call(
+                models.CarResult,
+                "POST",
+                "/v1/blobs/car",
+                data=_car(roots, blocks),
+                headers={"Content-Type": CAR_TYPE},
+                silence=max(STORE_SILENCE_S, self._transport.timeout),
+            )
+        )
+        self.sent += sum(len(block) for _, block in blocks)
+        return taken
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask again when the node is busy or the connection broke: blocks may be sent twice without harm."""
+    for attempt in range(MAX_TRIES):
+        try:
+            return await ask()
+        except (NotReady, ConnectionCut):
+            if attempt == MAX_TRIES - 1:
                 raise
             await asyncio.sleep(BUSY_PAUSE_S * (attempt + 1) * random.uniform(0.5, 1))  # noqa: S311
     raise AssertionError("the loop returns or raises")
 
 
-async def _send(
-    transport: Transport, path: Path, source: Source, profile: str | None, progress: Progress | None
-) -> models.PutResult:
-    chunks = _file_chunks(path) if source.items is None else _tar_chunks(source.items)
-    return await transport.call(
-        models.PutResult,
-        "POST",
-        "/v1/blobs",
-        query={} if profile is None else {"profile": profile},
-        data=_counted(chunks, source.total, progress),
-        headers={"Content-Type": "application/octet-stream" if source.items is None else "application/x-tar"},
-        silence=max(STORE_SILENCE_S, transport.timeout),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is to be sent: a directory's items (None for a file) and the bytes of content in all."""
-
-    items: list[Item] | None
-    total: int
-
-
-def open_source(path: Path) -> Source:
-    """Look at a path. Raises NotFound or UsageError for what can't be sent."""
-    if not path.exists():
-        raise NotFound(f"no such file or directory: {path}", hint="check the path")
-    if path.is_dir():
-        items = list_directory(path)
-        return Source(items, sum(item.size for item in items))
-    if not path.is_file():
-        raise UsageError(f"{path}: expected a file or a directory", hint="write its content to a file first")
-    return Source(None, path.stat().st_size)
-
-
-def list_directory(root: Path) -> list[Item]:
-    """Everything below a directory, in byte order of the paths. Raises UsageError for what can't be stored."""
-    found: list[Item] = []
-    pending = [("", str(root))]
-    while pending:
-        prefix, place = pending.pop()
-        with os.scandir(place) as entries:
-            for entry in entries:
-                item = _describe(prefix + entry.name, entry)
-                found.append(item)
-                if len(found) > MAX_FILES:
-                    raise UsageError(f"{root}: more than {MAX_FILES} files", hint="publish it in parts")
-                if stat.S_ISDIR(item.mode):
-                    pending.append((item.name + "/", item.path))
-    return sorted(found, key=lambda item: os.fsencode(item.name))
-
-
-def _describe(name: str, entry: os.DirEntry[str]) -> Item:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{entry.path!r}: the name isn't UTF-8", hint="rename it") from None
-    status = entry.stat(follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(entry.path)  # noqa: PTH115 - a Path would drop "./" and the last "/" of the target
-        if not link_stays_inside(name, target):
-            raise UsageError(
-                f"{entry.path}: the symlink leads outside, to {target}",
-                hint="copy what it points to: `cp -rL FROM TO`, then publish the copy",
-            )
-        return Item(name, entry.path, status.st_mode, 0, target)
-    if stat.S_ISREG(status.st_mode):
-        return Item(name, entry.path, status.st_mode, status.st_size)
-    if stat.S_ISDIR(status.st_mode):
-        return Item(name, entry.path, status.st_mode, 0)
-    raise UsageError(
-        f"{entry.path}: neither file, directory nor symlink", hint="remove it, or publish a copy without it"
-    )
-
-
-def link_stays_inside(name: str, target: str) -> bool:
-    """Whether a symlink at `name` (a relative path) points below the root, wherever other links of the tree lead.
-
-    ".." may only begin a target, where it climbs real directories: behind a name it would climb from where that leads.
-    """
-    if not target or target.startswith("/") or "\0" in target:
-        return False
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
-    return climbs <= name.count("/") and ".." not in parts[climbs:]
-
-
-def write_tar(items: list[Item], output: BinaryIO) -> None:
-    """The directory's tar: the same bytes for the same content."""
-    with tarfile.open(
-        mode="w|", fileobj=output, format=tarfile.PAX_FORMAT, bufsize=CHUNK_BYTES, encoding="utf-8"
-    ) as tar:
-        for item in items:
-            _add(tar, item)
-
-
-def _add(tar: tarfile.TarFile, item: Item) -> None:
-    info = tarfile.TarInfo(item.name)
-    info.mode = 0o755 if stat.S_ISDIR(item.mode) or item.mode & stat.S_IXUSR else 0o644
-    if stat.S_ISDIR(item.mode):
-        info.type = tarfile.DIRTYPE
-        tar.addfile(info)
-    elif stat.S_ISLNK(item.mode):
-        info.type, info.linkname = tarfile.SYMTYPE, item.target
-        tar.addfile(info)
-    else:
-        descriptor = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            info.size = os.fstat(descriptor).st_size
-            tar.addfile(info, stream)
-            if stream.read(1):
-                raise UsageError(
-                    f"{item.path}: grew while it was being read", hint="try again when nobody writes to it"
-                )
-
-
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb", 0) as stream:
-        while chunk := await asyncio.to_thread(stream.read, CHUNK_BYTES):
-            yield chunk
-
-
-async def _counted(chunks: AsyncIterator[bytes], total: int, progress: Progress | None) -> AsyncIterator[bytes]:
-    done = 0
-    async for chunk in chunks:
-        yield chunk
-        done += len(chunk)
-        if progress is not None:
-            progress(min(done, total), total)
-
-
-class _Abandoned(Exception):
-    """The request ended before the tar did."""
-
-
-class _Pipe(io.RawIOBase):
-    """The writing end, used by the tar's thread: `write` waits while the queue is full."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes | BaseException | None]) -> None:
-        self._loop = loop
-        self._queue = queue
-        self._slots = threading.Semaphore(MAX_QUEUED_CHUNKS)
-        self._abandoned = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        chunk = bytes(memoryview(data))  # type: ignore[arg-type]
-        self._slots.acquire()
-        if self._abandoned:
-            self._slots.release()
-            raise _Abandoned
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
-        return len(chunk)
-
-    def finish(self, outcome: BaseException | None) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, outcome)
-
-    def taken(self) -> None:
-        self._slots.release()
-
-    def abandon(self) -> None:
-        self._abandoned = True
-        self._slots.release()
-
-
-async def _tar_chunks(items: list[Item]) -> AsyncIterator[bytes]:
-    queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(MAX_QUEUED_CHUNKS + 2)
-    pipe = _Pipe(asyncio.get_running_loop(), queue)
-
-    def work() -> None:
-        outcome: BaseException | None = None
-        try:
-            write_tar(items, pipe)  # type: ignore[arg-type]
-        except _Abandoned:
-            return
-        except (OSError, tarfile.TarError, UsageError) as error:
-            outcome = error
-        pipe.finish(outcome)
-
-    running = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        while (chunk := await queue.get()) is not None:
-            if isinstance(chunk, BaseException):
-                raise chunk
-            yield chunk
-            pipe.taken()
-    finally:
-        pipe.abandon()
-        await asyncio.shield(running)
+async def _car(roots: tuple[Cid, ...], blocks: list[tuple[Cid, bytes]]) -> AsyncIterator[bytes]:
+    """The CAR in pieces of about PIECE_BYTES."""
+    parts, size = [encode_car_header(roots)], 0
+    for cid, block in blocks:
+        parts += (encode_car_section(cid, len(block)), block)
+        size += len(block)
+        if size >= PIECE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
