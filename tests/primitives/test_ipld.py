@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpisa.primitives import dag_json, ipld
 from mpisa.primitives.cid import DAG_CBOR, DAG_JSON, DAG_PB, RAW, Cid
 from mpisa.primitives.dag_json import decode_dag_json, encode_dag_json
 from mpisa.primitives.errors import Rejection, RejectionReason
@@ -212,9 +213,21 @@ def test_depth_is_bounded_without_recursion() -> None:
         assert caught.value.reason is RejectionReason.TOO_DEEP
 
 
-def test_blocks_are_bounded() -> None:
-    large = b"\x9a\x00\x1f\xff\xf0" + b"\xf6" * 0x1FFFF0
-    for decode, block in ((decode_dag_cbor, large), (decode_dag_json, b"[" + b"1," * 1_000_001 + b"1]")):
+def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipld, "MAX_NODES", 1000)
+    monkeypatch.setattr(dag_json, "MAX_NODES", 1000)
+    nulls: Value = [None] * 999
+    for encode, decode in ((encode_dag_cbor, decode_dag_cbor), (encode_dag_json, decode_dag_json)):
+        assert decode(encode(nulls)) == nulls
+        with pytest.raises(Rejection) as caught:
+            encode([None] * 1000)
+        assert caught.value.reason is RejectionReason.TOO_LARGE
+    for decode, block in (
+        (decode_dag_cbor, b"\x99\x03\xe8" + b"\xf6" * 1000),
+        (decode_dag_json, b"[" + b"1," * 999 + b"1]"),
+        (decode_dag_cbor, bytes(ipld.MAX_BLOCK_BYTES + 1)),
+        (decode_dag_json, b" " * (ipld.MAX_BLOCK_BYTES + 1)),
+    ):
         with pytest.raises(Rejection) as caught:
             decode(block)
         assert caught.value.reason is RejectionReason.TOO_LARGE
