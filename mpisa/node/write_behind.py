@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GROUP_BYTES = 8 << 20
 MAX_WRITES = 2
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.1
 MAX_BLOCKS = 16_384
 """Blocks held at once, however small."""
 

@@ -6,6 +6,7 @@ from tests.mutants.faults_of_joins import JOINING, OFFERING, REMEMBERING
 from tests.mutants.faults_of_nodes import CERTIFICATES, CHANGES, GATES, LEDGER, PACE, SYNC
 from tests.mutants.faults_of_order import COMMIT_RULE, OFFENCES, ORDERING
 from tests.mutants.faults_of_recovery import ENDING, JOURNALLING, PERSISTENCE, RANGES_OF_VERTICES, RECOVERING
+from tests.mutants.faults_of_transfer import FETCHING, KEEPING, SERVING
 
 MUTANTS: tuple[Mutant, ...] = (
     *COMMIT_RULE,
@@ -26,4 +27,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *REMEMBERING,
     *LEDGER,
     *FORMATS,
+    *FETCHING,
+    *KEEPING,
+    *SERVING,
 )

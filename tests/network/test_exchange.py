@@ -118,7 +118,9 @@ async def test_a_liar_is_found_out_and_asked_no_more(shelves, stats, exchange):
     assert await exchange.fetch(other, [ANN, BOB]) == b"other"
     assert [peer for peer, _ in shelves.asked] == ["ann", "bob", "bob"]
     assert (stats.blocks_mismatched, stats.providers_demoted) == (1, 1)
-    assert exchange.standing(ANN.peer_id).liar_until > LIAR_SECONDS
+    assert exchange.standing(ANN.peer_id).liar_until > asyncio.get_running_loop().time() + LIAR_SECONDS - 60
+    with pytest.raises(NotFound, match="no provider to ask"):
+        await exchange.fetch(put(shelves, b"true", ANN), [ANN])
 
 
 async def test_when_all_lie_the_error_says_so(shelves, exchange):

@@ -118,6 +118,8 @@ async def test_who_goes_while_waiting_leaves_nothing_behind():
     waiting = [line.ask(f"peer {number}", MIB) for number in range(5)]
     await settled()
     waiting[0].cancel()
+    await settled()
+    assert list(line.turns._waiting) == [f"peer {number}" for number in range(1, 5)]
     line.go[0].set()
     waiting[1].cancel()
     await settled()

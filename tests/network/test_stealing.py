@@ -96,7 +96,8 @@ async def test_a_provider_that_stalls_midway_costs_less_than_twice_the_time(exec
     loop = asyncio.get_running_loop()
     shelves.stalls_after[EVE.peer_id] = 8
     started = loop.time()
-    got = {cid: data async for cid, data in exchange.fetch_many(shelves.blocks, PEERS)}
+    async with asyncio.timeout(20):
+        got = {cid: data async for cid, data in exchange.fetch_many(shelves.blocks, PEERS)}
     seconds = loop.time() - started
     assert got == shelves.blocks
     ideal = (96 - 8 * 3) / 2 * STEP_SECONDS + 8 * STEP_SECONDS
@@ -113,7 +114,7 @@ async def test_who_has_stalled_is_asked_last_and_can_come_back(executor):
     exchange = BlockExchange(shelves, executor, limits(), NetworkStats())
     first, second, third = shelves.blocks
     shelves.stalls_after[ANN.peer_id] = 0
-    assert await exchange.fetch(first, [ANN, BOB]) == shelves.blocks[first]
+    assert await exchange.fetch(first, [ANN, BOB], timeout=20) == shelves.blocks[first]
     assert shelves.given_up == [ANN.peer_id]
     shelves.stalls_after.clear()
     assert await exchange.fetch(second, [ANN, BOB]) == shelves.blocks[second]
