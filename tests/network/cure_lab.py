@@ -407,6 +407,22 @@ async def dht_provide() -> dict[str, Any]:
     return {"provided": provided, "lookups": lookups}
 
 
+async def dht_lan() -> dict[str, Any]:
+    """A peer that serves the DHT under Kubo's name for the LAN alone: is it asked, does it get in, is it told?"""
+    key = bytes.fromhex("1220") + bytes(32)
+    lan = TProtocol("/ipfs/lan/kad/1.0.0")
+    async with host(1) as one, host(2) as kubo, dhts(one, kubo) as made:
+        kubo.remove_stream_handler(TProtocol("/ipfs/kad/1.0.0"))
+        kubo.set_stream_handler(lan, made[1].handle_stream)
+        made[1].provider_store.add_provider(key, info(kubo))
+        one.get_peerstore().add_protocols(kubo.get_id(), [str(lan)])
+        found = await made[0].provider_store.find_providers(key)
+        served = str(lan) in map(str, one.get_mux().get_protocols())
+        made[0].routing_table.remove_peer(kubo.get_id())
+        taken = await made[0].routing_table.add_peer(info(kubo))
+    return {"found": len(found), "served": served, "taken": bool(taken)}
+
+
 async def private_address() -> dict[str, Any]:
     """Warnings on the root logger while two peers of a private network connect."""
     said: list[str] = []
@@ -442,6 +458,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
         dht_end_of_stream,
         dht_providers,
         dht_provide,
+        dht_lan,
     )
 }
 

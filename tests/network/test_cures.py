@@ -60,6 +60,10 @@ FAULTS = {
     Cure.GOSSIP_QUEUES: (lambda seen: seen["heard"] < 300, lambda seen: seen == {"heard": 300}),
     Cure.SIGNED_RECORDS: (lambda seen: seen["checks"] >= 20, lambda seen: seen["checks"] <= 4),
     Cure.LATE_TASK: (lambda seen: seen == {"raised": "LifecycleError"}, lambda seen: seen == {"raised": None}),
+    Cure.DHT_LAN: (
+        lambda seen: seen == {"found": 0, "served": False, "taken": False},
+        lambda seen: seen == {"found": 1, "served": True, "taken": True},
+    ),
     Cure.DHT_END_OF_STREAM: (lambda seen: seen["warnings"] > 0, lambda seen: seen == {"warnings": 0}),
     Cure.DHT_PROVIDERS: (
         lambda seen: seen == {"answers": 3, "distinct": 1, "kept": 1, "keys": 31},

@@ -7,13 +7,15 @@ Installing replaces functions of the library for the whole process, once. The wi
     PRIVATE_ADDRESS      a connection under a pre-shared key knows its address (stock: warnings on the root logger)
     SHIELDED_WRITE       cancelling a writer never cuts a frame (stock: another stream of the connection breaks)
     FRAME_SIZE           a frame fits one noise packet
-    WINDOW               credit is returned by halves of the window, and a blocked writer waits for an event, not by
-    polling NOISE_READ           many packets a system call GOSSIP_QUEUES        queues that take a burst (stock: 32
-    messages) SIGNED_RECORDS       our own record is signed, and a peer's is checked, once, not with every message
-    LATE_TASK            a task that arrives after shutdown began is let go DHT_END_OF_STREAM    a clean end of a DHT
-    stream is one DHT_PROVIDERS        distinct answers, never kept as records of our own; bounded store; a lookup
-    asks for providers at once DHT_PROVIDE          no lookup when all peers are known; returns when the closest peers
-    were told
+    WINDOW               credit is returned by halves of the window, and a blocked writer waits for an event
+    NOISE_READ           many packets a system call
+    GOSSIP_QUEUES        queues that take a burst (stock: 32 messages)
+    SIGNED_RECORDS       our own record is signed, and a peer's is checked, once, not with every message
+    LATE_TASK            a task that arrives after shutdown began is let go
+    DHT_END_OF_STREAM    a clean end of a DHT stream is one
+    DHT_PROVIDERS        distinct answers, never kept as our own records; a bounded store; a lookup asks at once
+    DHT_PROVIDE          no lookup when all peers are known; returns when the closest peers were told
+    DHT_LAN              peers of Kubo's table for private addresses are spoken with
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-from mpisa.network.libp2p_host import cure_dht, cure_gossip, cure_swarm, cure_yamux
+from mpisa.network.libp2p_host import cure_dht, cure_gossip, cure_lan, cure_swarm, cure_yamux
 from mpisa.network.libp2p_host.version import check_version
 
 
@@ -39,6 +41,7 @@ class Cure(Enum):
     DHT_END_OF_STREAM = "dht-end-of-stream"
     DHT_PROVIDERS = "dht-providers"
     DHT_PROVIDE = "dht-provide"
+    DHT_LAN = "dht-lan"
 
 
 INSTALLERS: dict[Cure, Callable[[], None]] = {
@@ -55,6 +58,7 @@ INSTALLERS: dict[Cure, Callable[[], None]] = {
     Cure.DHT_END_OF_STREAM: cure_dht.end_streams_cleanly,
     Cure.DHT_PROVIDERS: cure_dht.distinct_providers,
     Cure.DHT_PROVIDE: cure_dht.provide_to_known_peers,
+    Cure.DHT_LAN: cure_lan.speak_with_the_lan,
 }
 
 ALL_CURES = frozenset(Cure)
