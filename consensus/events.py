@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from consensus.dag.committee import Committee
 from consensus.dag.evidence import EvidenceKind
+from consensus.dag.judging import NO_ERAS, EarlierEras
 from consensus.dag.vertex import FIRST_EPOCH, ExecutionSignature, Vertex, VertexRef
 from mpisa.primitives.errors import Rejection
 from mpisa.primitives.header import Certificate, Header
@@ -139,7 +140,8 @@ class StoredEpoch:
 
     The cursor of its last executed block (None before the first); its vertices, of which those at or below the
     cursor's GC round aren't needed; the last own proposal; its closing header, once executed. `lost` says what the
-    stores are known to have lost: an authority that can't know what it signed sits the epoch out.
+    stores are known to have lost: an authority that can't know what it signed sits the epoch out. `earlier` are the
+    epochs before it of which its vertices may carry evidence.
     """
 
     cursor: bytes | None = None
@@ -147,6 +149,7 @@ class StoredEpoch:
     proposal: "ProposalRecord | None" = None
     closing: Header | None = None
     lost: str | None = None
+    earlier: EarlierEras = NO_ERAS
 
 
 @dataclass(frozen=True, slots=True)

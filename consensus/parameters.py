@@ -15,7 +15,6 @@ MAX_AUTHORITIES: Final = 256
 MIN_GC_DEPTH: Final = 3 * WAVE_ROUNDS
 
 AGREED: Final = (
-    "evidence_epochs",
     "gc_depth",
     "heartbeat_ms",
     "leaders_per_round",
@@ -41,7 +40,6 @@ class Parameters:
     max_header_bytes: int = 1 << 15
     max_vertex_bytes: int = (1 << 20) + (1 << 19)
     max_evidence: int = 4
-    evidence_epochs: int = 4
     max_execution_signatures: int = 64
     suspension_skips: int = 3
     suspension_commits: int = 256

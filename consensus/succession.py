@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from consensus import events
 from consensus.dag.committee import Committee
 from consensus.dag.evidence import Charge, charge_of, read_subject
-from consensus.dag.judging import Era, Jurisdiction, read_evidence
+from consensus.dag.judging import EarlierEras, Era, Jurisdiction, read_evidence
 from consensus.dag.vertex import decode_vertex
 from consensus.engine import Engine
 from consensus.identity import Seat, Seats
@@ -36,6 +36,7 @@ class _Term:
     start: EpochStart
     seat: Seat | None
     engine: Engine
+    earlier: EarlierEras
     closing: Header | None = None
     following: EpochStart | None = None
     is_closed: bool = False
@@ -52,12 +53,10 @@ class Succession:
         chain_hash: bytes,
         identity: Seats,
         epochs: Sequence[tuple[EpochStart, events.StoredEpoch]],
-        eras: Mapping[Epoch, Era] | None = None,
     ) -> None:
         """From what the stores hold, at the beginning of a chain nothing: of the epoch that is open (its closing header
         isn't certified), and before it of the one that is still served (no header behind its closing one is certified)
-        if there is such. `eras` are those of the epochs before them of which evidence is still admissible. Raises what
-        `Engine` does.
+        if there is such. Raises what `Engine` does.
         """
         self._parameters = parameters
         self._chain_hash = chain_hash
@@ -69,7 +68,6 @@ class Succession:
             term.following, term.is_closed = self._current.start, True
             self._served = term
         self._effects: list[events.Effect] = []
-        self._eras = dict(eras or {})
         self._evidence: dict[Charge, bytes] = {}
         self._pool_waiting = False
         self._asked_ms = 0
@@ -83,7 +81,7 @@ class Succession:
                 lost = f"the last proposal kept is authority {author}'s, the keys held now are authority {seat.index}'s"
                 stored = replace(stored, proposal=None, lost=lost)
         engine = Engine(self._parameters, self._chain_hash, start, seat, stored)
-        term = _Term(start, seat, engine, stored.closing)
+        term = _Term(start, seat, engine, stored.earlier, stored.closing)
         if seat is not None and stored.proposal is None:
             inquiry = Inquiry(self._parameters, start.committee, seat.index)
             if not inquiry.is_done:
@@ -117,15 +115,8 @@ class Succession:
 
     def _jurisdiction(self, term: _Term) -> Jurisdiction:
         """Nothing in it depends on how far this node is: the epoch itself counts as running."""
-        epoch = term.start.epoch
-        eras = {epoch: Era(term.start.committee, term.start.height + 1)}
-        for earlier in range(max(0, epoch - self._parameters.evidence_epochs), epoch):
-            served = self._served
-            if served is not None and served.start.epoch == earlier:
-                eras[served.start.epoch] = _era(served.start, term.start)
-            elif Epoch(earlier) in self._eras:
-                eras[Epoch(earlier)] = self._eras[Epoch(earlier)]
-        return Jurisdiction(self._chain_hash, epoch, eras)
+        era = Era(term.start.committee, term.start.height + 1)
+        return Jurisdiction(self._chain_hash, term.start.epoch, era, term.earlier)
 
     def start(self, now_ms: int) -> list[events.Effect]:
         """Begin: each open epoch is told of, then its engine starts; evidence goes on once all have."""
@@ -286,7 +277,6 @@ class Succession:
     def _certified(self, term: _Term, effect: events.Certified) -> None:
         if term is self._current and self._served is not None:
             self._effects.append(events.EpochDropped(self._served.start.epoch))
-            self._keep_era(self._served.start, self._current.start)
             self._served = None
         is_last = term.closing is not None and effect.height == term.closing.height
         if is_last and not term.is_closed and term.following is not None:
@@ -299,8 +289,6 @@ class Succession:
         start = before.following
         if start is None or not before.is_closed or event.epoch != start.epoch:
             return
-        if self._served is not None:
-            self._keep_era(self._served.start, before.start)
         self._served, self._current = before, self._term(start, event.stored)
         self._opened(self._current)
         self._offer()
@@ -315,17 +303,6 @@ class Succession:
         self._collect(term, term.engine.start(self._now))
         self._inquire(term)
 
-    def _keep_era(self, start: EpochStart, following: EpochStart) -> None:
-        """An epoch is over: its era is remembered as long as evidence of it is admissible."""
-        self._eras[start.epoch] = _era(start, following)
-        for epoch in [epoch for epoch in self._eras if epoch < following.epoch - self._parameters.evidence_epochs]:
-            del self._eras[epoch]
-
     def _take(self) -> list[events.Effect]:
         effects, self._effects = self._effects, []
         return effects
-
-
-def _era(start: EpochStart, following: EpochStart) -> Era:
-    """The era of an epoch behind which another one began."""
-    return Era(start.committee, start.height + 1, following.height)

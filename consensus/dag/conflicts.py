@@ -35,7 +35,7 @@ def evidence_in(
 
 
 def _above_closing(header: Header, certificate: Certificate, jurisdiction: Jurisdiction) -> Iterable[bytes]:
-    era: Era | None = jurisdiction.eras.get(header.epoch)
+    era: Era | None = jurisdiction.find_era(header.epoch)
     if era is None or era.last is None or header.height <= era.last:
         return
     for author, signature in zip(certificate.signers(), certificate.signatures, strict=True):

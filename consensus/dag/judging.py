@@ -1,12 +1,14 @@
 """Judging evidence: is it signed by a member of the epoch that it is about? (docs/protocol.md, section 8)
 
-What it takes besides the bytes is the same on every node of an epoch: the committees of that epoch and of the agreed
-number of epochs before it, and the heights between which each of them made headers. Older evidence, and evidence about
-epochs to come, isn't admissible.
+What it takes besides the bytes is the same on every node of an epoch: the committees of that epoch and of those before
+it whose stake still answers, and the heights between which each of them made headers. Older evidence, and evidence
+about epochs to come, isn't admissible. How many epochs that are depends on how short they were: thousands, maybe. So
+they are looked up one at a time, wherever the chain is kept.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from consensus.dag.committee import Committee
 from consensus.dag.evidence import (
@@ -37,42 +39,87 @@ class Era:
     last: int | None = None
 
 
+def is_admissible(closed_ms: int, opened_ms: int, unbonding_ms: int) -> bool:
+    """Whether vertices of an epoch that opened at a time may carry evidence of one that closed at a time before: the
+    times of the headers that closed both it and the epoch before the carrying one, so the same for everybody.
+
+    The ledger counts an offence in blocks up to `unbonding_ms` after its epoch closed. No block is older than the epoch
+    that it is of, so whatever would count is admissible, however short the epochs in between.
+    """
+    return opened_ms - closed_ms <= unbonding_ms
+
+
+class EarlierEras(Protocol):
+    """The epochs before one that are admissible in it, as whoever keeps the chain knows them. Any thread."""
+
+    def era_of(self, epoch: int) -> Era | None:
+        """The era of an earlier epoch that is admissible (`is_admissible`), else None."""
+
+    def epoch_at(self, height: int) -> Epoch | None:
+        """The earlier epoch whose header this height has, whether admissible or not; None where that isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEras:
+    """The few that are listed, none but admissible ones."""
+
+    eras: Mapping[Epoch, Era] = field(default_factory=dict)
+
+    def era_of(self, epoch: int) -> Era | None:
+        """As EarlierEras."""
+        return self.eras.get(Epoch(epoch))
+
+    def epoch_at(self, height: int) -> Epoch | None:
+        """As EarlierEras."""
+        for epoch, era in self.eras.items():
+            if era.first <= height and (era.last is None or height <= era.last):
+                return epoch
+        return None
+
+
+NO_ERAS: Final = ListedEras()
+
+
 @dataclass(frozen=True, slots=True)
 class Jurisdiction:
-    """What evidence in a vertex of `epoch` is judged by: that epoch's era and those of the epochs before it that are
-    still admissible, without gaps.
+    """What evidence in a vertex of `epoch` is judged by: that epoch's era, as if it ran, and those of the epochs before
+    it that are still admissible.
     """
 
     chain_hash: bytes
     epoch: Epoch
-    eras: Mapping[Epoch, Era]
+    era: Era
+    earlier: EarlierEras = NO_ERAS
 
     @property
     def committee(self) -> Committee:
         """The committee of the epoch."""
-        return self.eras[self.epoch].committee
+        return self.era.committee
+
+    def find_era(self, epoch: int) -> Era | None:
+        """The era of an admissible epoch, else None."""
+        return self.era if epoch == self.epoch else self.earlier.era_of(epoch)
 
     def era_of(self, epoch: int) -> Era:
         """The era of an admissible epoch. Raises Rejection(BAD_EVIDENCE)."""
-        era = self.eras.get(Epoch(epoch))
+        era = self.find_era(epoch)
         if era is None:
             raise Rejection(
-                RejectionReason.BAD_EVIDENCE,
-                f"expected one of the epochs {min(self.eras)} to {self.epoch}, got {epoch}",
+                RejectionReason.BAD_EVIDENCE, f"evidence of epoch {epoch} isn't admissible in epoch {self.epoch}"
             )
         return era
 
     def epoch_at(self, height: int) -> Epoch:
-        """The admissible epoch whose header this height has. Raises Rejection(BAD_EVIDENCE)."""
-        for epoch, era in self.eras.items():
-            if era.first <= height and (era.last is None or height <= era.last):
-                return epoch
-        raise Rejection(RejectionReason.BAD_EVIDENCE, f"height {height} is of no admissible epoch")
+        """The epoch whose header this height has. Raises Rejection(BAD_EVIDENCE) where none is known."""
+        epoch = self.epoch if height >= self.era.first else self.earlier.epoch_at(height)
+        if epoch is None:
+            raise Rejection(RejectionReason.BAD_EVIDENCE, f"height {height} is of no admissible epoch")
+        return epoch
 
 
 def jurisdiction_of(committee: Committee, chain_hash: bytes, epoch: Epoch, first: int = 1) -> Jurisdiction:
     """That of an epoch whose headers begin at a height, with no earlier epoch admissible."""
-    return Jurisdiction(chain_hash, epoch, {epoch: Era(committee, first)})
+    return Jurisdiction(chain_hash, epoch, Era(committee, first))
 
 
 @dataclass(frozen=True, slots=True)

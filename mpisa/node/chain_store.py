@@ -11,6 +11,7 @@ number of readers in the loop.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,11 @@ if TYPE_CHECKING:
     from mpisa.node.state_map import StateUpdate
     from mpisa.node.state_reader import StateChunk
     from mpisa.primitives import merkle
+    from mpisa.primitives.identifiers import Epoch
 
-RECENT_EPOCHS = 16
-"""Epoch records kept decoded."""
-
+RECENT_EPOCHS = 64
+"""Epoch records kept decoded: evidence of some epoch or other may come in each vertex, and one of 256 validators takes
+4 ms to decode."""
 
 REPLACED = ".replaced"
 """Behind the name of a store that another has taken the place of."""
@@ -89,7 +91,7 @@ class ChainStore:
         self._headers = HeaderCache(database)
         self._height = 0
         self._lowest = 1
-        self._epochs: dict[int, EpochRecord] = {}
+        self._recent_epoch = lru_cache(RECENT_EPOCHS)(self._read_epoch)
 
     @classmethod
     def open(cls, path: Path, genesis: Header, genesis_state: Mapping[bytes, bytes], genesis_hash: bytes) -> ChainStore:
@@ -149,16 +151,20 @@ class ChainStore:
         return self._db.get(CURSOR)
 
     def epoch(self, epoch: int) -> EpochRecord:
-        """An epoch whose beginning this node knows. Raises NotFound."""
-        record = self._epochs.get(epoch)
-        if record is None:
-            raw = self._db.get(EPOCH + number(epoch)) if 0 <= epoch < 1 << 63 else None
-            if raw is None:
-                raise NotFound(f"epoch {epoch} hasn't begun here")
-            record = self._epochs[epoch] = EpochRecord.decode(raw)
-            if len(self._epochs) > RECENT_EPOCHS:
-                self._epochs.pop(next(iter(self._epochs)), None)
-        return record
+        """An epoch whose beginning this node knows; for any thread. Raises NotFound."""
+        return self._recent_epoch(epoch)
+
+    def _read_epoch(self, epoch: int) -> EpochRecord:
+        raw = self._db.get(EPOCH + number(epoch)) if 0 <= epoch < 1 << 63 else None
+        if raw is None:
+            raise NotFound(f"epoch {epoch} hasn't begun here")
+        return EpochRecord.decode(raw)
+
+    def epoch_at(self, height: int) -> Epoch | None:
+        """The epoch of the header at a height, pruned or not; None above the latest. For any thread."""
+        # Headers that close epochs are never pruned: the next one that is kept is of the same epoch.
+        found = self._db.range(HEADER + number(height), prefix_end(HEADER), limit=1)
+        return decode_header(found[0][1]).epoch if found else None
 
     def header(self, height: int) -> Header:
         """Raises NotFound."""
@@ -187,7 +193,7 @@ class ChainStore:
         return self._headers.hash_of(height, self.header(height))
 
     def reread_header(self, height: int) -> Header:
-        """The header as the disk has it now, past every cache: what is signed is what was stored."""
+        """The header as the disk has it now, past every cache: what is signed is what was stored. For any thread."""
         return decode_header(self.raw_header(height))
 
     def height_of(self, block_hash: bytes) -> int:

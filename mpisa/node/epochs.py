@@ -13,7 +13,7 @@ from consensus.events import ProposalRecord, StoredEpoch
 from consensus.order.checkpoint import decode_cursor
 from consensus.order.epoch import EpochStart, open_epochs, start_behind
 from consensus.succession import Succession
-from mpisa.node.offences import eras_before
+from mpisa.node.eras import StoredEras
 from mpisa.primitives.errors import NotFound
 from mpisa.primitives.identifiers import Epoch, Round
 
@@ -106,6 +106,7 @@ class Epochs:
             None if proposal is None else ProposalRecord(Round(proposal[0]), proposal[1], epoch),
             closing,
             self.lost_in(epoch),
+            StoredEras(self._store, epoch),
         )
 
     def _kept(self, epoch: Epoch) -> Iterator[Vertex]:
@@ -131,5 +132,4 @@ class Epochs:
             head.chain_hash,
             self._identity,
             [(self.start_of(epoch), self.stored(epoch)) for epoch in epochs],
-            eras_before(self._store, epochs[0], self._parameters),
         )

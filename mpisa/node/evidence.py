@@ -62,7 +62,7 @@ class EvidenceKeeper:
 
     def waiting(self, epoch: Epoch) -> tuple[list[bytes], list[Change]]:
         """What is to be offered in an epoch, and what to forget since it isn't admissible any more."""
-        jurisdiction = jurisdiction_in(self._store, epoch, self._parameters)
+        jurisdiction = jurisdiction_in(self._store, epoch)
         changes = []
         for charge, raw in tuple(self._kept.items()):
             try:

@@ -212,7 +212,7 @@ class Execution:
         """What the evidence in the chain block proves."""
         if not any(vertex.evidence for vertex in commit.content):
             return ()
-        jurisdiction = jurisdiction_in(self._store, commit.epoch, self._parameters)
+        jurisdiction = jurisdiction_in(self._store, commit.epoch)
         return offences_of(commit.content, jurisdiction, self._parameters)
 
     def _header(self, commit: CommittedSubDag, previous: Header, result: BlockResult, state_root: bytes) -> Header:

@@ -345,7 +345,7 @@ class Node:
         runtime = self._running
         if not runtime.helm.proposes():
             raise NotReady("this node makes no vertices", hint="report it to a validator's node")
-        jurisdiction = jurisdiction_in(runtime.store, runtime.helm.epoch, runtime.parameters)
+        jurisdiction = jurisdiction_in(runtime.store, runtime.helm.epoch)
         found = await asyncio.to_thread(evidence_in, headers, jurisdiction, runtime.parameters)
         for item in found:
             await runtime.ordering.keep_evidence(item.raw)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from consensus.dag.evidence import EvidenceKind
 from consensus.dag.judging import Era, Jurisdiction, read_evidence
 from mpisa.ledger.offences import Offence, OffenceKind
+from mpisa.node.eras import StoredEras
 from mpisa.primitives.digest import sha256
-from mpisa.primitives.identifiers import Epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consensus.dag.vertex import Vertex
     from consensus.parameters import Parameters
     from mpisa.node.chain_store import ChainStore
+    from mpisa.primitives.identifiers import Epoch
 
 _KINDS: Final = {
     EvidenceKind.DOUBLE_VERTEX: OffenceKind.DOUBLE_VERTEX,
@@ -30,20 +31,11 @@ _KINDS: Final = {
 }
 
 
-def eras_before(store: ChainStore, epoch: int, parameters: Parameters) -> dict[Epoch, Era]:
-    """The eras of the earlier epochs of which a vertex of this one may carry evidence. Raises NotFound."""
-    eras = {}
-    for earlier in range(max(0, epoch - parameters.evidence_epochs), epoch):
-        record, following = store.epoch(earlier), store.epoch(earlier + 1)
-        eras[Epoch(earlier)] = Era(record.committee, record.base + 1, following.base)
-    return eras
-
-
-def jurisdiction_in(store: ChainStore, epoch: Epoch, parameters: Parameters) -> Jurisdiction:
+def jurisdiction_in(store: ChainStore, epoch: Epoch) -> Jurisdiction:
     """What evidence in the vertices of an epoch is judged by. Raises NotFound."""
     record = store.epoch(epoch)
-    eras = eras_before(store, epoch, parameters) | {epoch: Era(record.committee, record.base + 1)}
-    return Jurisdiction(store.header(0).chain_hash, epoch, eras)
+    era = Era(record.committee, record.base + 1)
+    return Jurisdiction(store.header(0).chain_hash, epoch, era, StoredEras(store, epoch))
 
 
 def offences_of(vertices: Iterable[Vertex], jurisdiction: Jurisdiction, parameters: Parameters) -> tuple[Offence, ...]:

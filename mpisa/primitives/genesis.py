@@ -46,6 +46,8 @@ MAX_HANDLES_PER_ACCOUNT: Final = 65_535
 MAX_NAME_LENGTH: Final = 64
 MAX_U64: Final = (1 << 64) - 1
 GENESIS_VERSION: Final = 1
+REMOVED_PARAMETERS: Final = {"evidence_epochs": "evidence is admissible as long as stake answers: staking.unbonding_ms"}
+"""Consensus parameters that earlier versions knew, and what says the same now."""
 
 _DEFAULT_STAKING: Final = StakingParameters()
 
@@ -83,6 +85,13 @@ class ChainParameters:
         check_count(len(self.consensus), "parameters.consensus", 0, MAX_CONSENSUS_PARAMETERS)
         for name, number in self.consensus:
             check_text(name, "parameters.consensus", MAX_NAME_LENGTH)
+            if name in REMOVED_PARAMETERS:
+                raise Rejection(
+                    RejectionReason.BAD_GENESIS,
+                    f"genesis: parameters.consensus.{name} is no parameter any more: {REMOVED_PARAMETERS[name]}",
+                    hint="run this chain with the version of mpisa it was made for; a devnet is made anew by `mpisa "
+                    "devnet reset`, then `mpisa devnet up`",
+                )
             check_int(number, f"parameters.consensus.{name}", 0, MAX_U64)
         check_ascending([name for name, _ in self.consensus], "parameters.consensus")
         self.staking.validate()

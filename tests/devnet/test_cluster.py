@@ -166,11 +166,17 @@ def test_key_files_are_private(home: Path) -> None:
     assert {oct(key.stat().st_mode & 0o777) for key in keys} == {"0o600"}
 
 
-def test_a_devnet_of_another_version_says_what_to_type_and_reset_makes_room(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("ours", "another"),
+    [('"version": ', '"version": 9'), ('"consensus": {}', '"consensus": {"evidence_epochs": 4}')],
+)
+def test_a_devnet_of_another_version_says_what_to_type_and_reset_makes_room(
+    home: Path, ours: str, another: str
+) -> None:
     made = run(home, "up")["manifest"]
     run(home, "down")
     genesis = home / "genesis.json"
-    genesis.write_text(genesis.read_text().replace('"version": ', '"version": 9'))
+    genesis.write_text(genesis.read_text().replace(ours, another))
     answer = run(home, "up")
     assert answer["error"].startswith(f"the devnet in {home} was made by another version of mpisa: {genesis}: ")
     assert answer["hint"] == (

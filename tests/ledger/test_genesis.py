@@ -238,6 +238,21 @@ def test_the_defaults_fit_each_other():
     assert staking.unbonding_ms == staking.trusting_ms + staking.evidence_ms + DAY_MS
 
 
+def test_a_parameter_that_is_none_any_more_is_refused_with_what_to_do(genesis):
+    document = json.loads(genesis.to_json())
+    document["parameters"]["consensus"] = {"evidence_epochs": 4}
+    with pytest.raises(Rejection) as refusal:
+        Genesis.from_document(document)
+    assert str(refusal.value) == (
+        "bad-genesis: genesis: parameters.consensus.evidence_epochs is no parameter any more: "
+        "evidence is admissible as long as stake answers: staking.unbonding_ms"
+    )
+    assert refusal.value.hint == (
+        "run this chain with the version of mpisa it was made for; "
+        "a devnet is made anew by `mpisa devnet reset`, then `mpisa devnet up`"
+    )
+
+
 def test_a_document_without_staking_is_refused(genesis):
     document = json.loads(genesis.to_json())
     del document["parameters"]["staking"]["jail_ms"]

@@ -184,8 +184,8 @@ OFFENCES = (
     mutant(
         "judges a height by the running epoch's committee",
         "consensus/dag/judging.py",
-        "if era.first <= height and (era.last is None or height <= era.last):",
-        "if era.last is None:",
+        "epoch = self.epoch if height >= self.era.first else self.earlier.epoch_at(height)",
+        "epoch = self.epoch if height else None",
         "tests/consensus/evidence",
     ),
     mutant(

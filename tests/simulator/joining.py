@@ -205,11 +205,14 @@ class Joining:
                 certificates[closing.height] = disk.certificates[closing.height]
                 entries[epoch] = disk.entries[epoch]
         certificates[header.height] = offer.certificate
-        eras = {}
+        eras, closed_ms = {}, {}
         for epoch, record in records.items():
             following = records.get(Epoch(epoch + 1))
             eras[epoch] = Era(starts[epoch].committee, record.base + 1, None if following is None else following.base)
+            if following is not None:
+                closed_ms[epoch] = closings[following.base].time_ms
         cursor = last.commit.cursor
-        base = Block(header, header.hash, state, (), (), (), (), cursor, starts[header.epoch], eras, last.outline)
+        start = starts[header.epoch]
+        base = Block(header, header.hash, state, (), (), (), (), cursor, start, eras, closed_ms, last.outline)
         disk.replace(base, certificates, closings, records, starts, entries)
         self._node.joined(base, offer.certificate)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from consensus.dag.committee import Committee
-from consensus.dag.judging import Era, Jurisdiction, read_evidence
+from consensus.dag.judging import Era, Jurisdiction, ListedEras, is_admissible, read_evidence
 from consensus.events import CommittedSubDag
 from consensus.order.epoch import EpochStart, start_behind
 from consensus.parameters import Parameters
@@ -73,8 +73,9 @@ class State:
 class Block:
     """An executed chain block: what a node's ledger store holds of it.
 
-    `start` is where the epoch of the next block begins; `eras` are those of that epoch and of all before it; `record`
-    is of the epoch that this block opens, None where it opens none; `outline` names the vertices that it took.
+    `start` is where the epoch of the next block begins; `eras` are those of that epoch and of all before it,
+    `closed_ms` the times of the headers that closed those before it; `record` is of the epoch that this block opens,
+    None where it opens none; `outline` names the vertices that it took.
     """
 
     header: Header
@@ -87,6 +88,7 @@ class Block:
     cursor: bytes
     start: EpochStart
     eras: Mapping[Epoch, Era]
+    closed_ms: Mapping[Epoch, int]
     outline: bytes = b""
     record: EpochRecord | None = None
 
@@ -94,6 +96,17 @@ class Block:
     def next_committee(self) -> Committee | None:
         """The committee that a closing header names."""
         return self.start.committee if self.header.closes_epoch else None
+
+    def earlier(self, epoch: Epoch, unbonding_ms: int) -> ListedEras:
+        """The epochs before one that has begun, as far as they are admissible in it."""
+        opened_ms = self.closed_ms.get(Epoch(epoch - 1), GENESIS_MS)
+        return ListedEras(
+            {
+                earlier: self.eras[earlier]
+                for earlier, closed_ms in self.closed_ms.items()
+                if earlier < epoch and is_admissible(closed_ms, opened_ms, unbonding_ms)
+            }
+        )
 
 
 @cache
@@ -137,7 +150,7 @@ def first_block(genesis: Genesis) -> Block:
     start = start_behind(header, record.committee)
     state = State(entries, merkle.build(entries))
     eras = {Epoch(0): Era(start.committee, 1)}
-    return Block(header, header_hash(header), state, (), (), (), (), b"", start, eras, b"", record)
+    return Block(header, header_hash(header), state, (), (), (), (), b"", start, eras, {}, b"", record)
 
 
 class Ledger:
@@ -146,6 +159,7 @@ class Ledger:
     def __init__(self, genesis: Genesis, parameters: Parameters) -> None:
         self.chain_hash = genesis.chain_hash
         self.first = first_block(genesis)
+        self.unbonding_ms = genesis.parameters.staking.unbonding_ms
         self._parameters = parameters
         self._done: dict[tuple[object, ...], Block] = {}
         self._good: set[tuple[bytes, bytes]] = set()
@@ -216,11 +230,12 @@ class Ledger:
             validators_hash=committee.validator_set.hash,
             next_validators_hash=ZERO_DIGEST if following is None else following.validator_set.hash,
         )
-        start, eras = previous.start, previous.eras
+        start, eras, closed_ms = previous.start, previous.eras, previous.closed_ms
         if following is not None:
             start = start_behind(header, following)
             closed = Era(committee, previous.start.height + 1, header.height)
             eras = {**eras, commit.epoch: closed, start.epoch: Era(following, header.height + 1)}
+            closed_ms = {**closed_ms, commit.epoch: header.time_ms}
         return Block(
             header,
             header_hash(header),
@@ -232,15 +247,15 @@ class Ledger:
             commit.cursor,
             start,
             eras,
+            closed_ms,
             outline,
             record,
         )
 
     def _offences(self, previous: Block, commit: CommittedSubDag) -> tuple[Offence, ...]:
         """What the evidence in a commit shows, as the shell tells the ledger."""
-        oldest = commit.epoch - self._parameters.evidence_epochs
-        eras = {epoch: era for epoch, era in previous.eras.items() if epoch >= oldest}
-        jurisdiction = Jurisdiction(self.chain_hash, commit.epoch, eras)
+        earlier = previous.earlier(commit.epoch, self.unbonding_ms)
+        jurisdiction = Jurisdiction(self.chain_hash, commit.epoch, previous.eras[commit.epoch], earlier)
         found = []
         for raw in (item for vertex in commit.content for item in vertex.evidence):
             evidence = read_evidence(raw, jurisdiction, self._parameters)

@@ -53,14 +53,15 @@ def cursor_of(disk: Disk, epoch: Epoch) -> bytes | None:
     return None if following is None else following.closing_cursor or None
 
 
-def stored_epoch(disk: Disk, parameters: Parameters, epoch: Epoch) -> StoredEpoch:
+def stored_epoch(disk: Disk, parameters: Parameters, ledger: Ledger, epoch: Epoch) -> StoredEpoch:
     """What a disk holds of an epoch."""
     cursor, following = cursor_of(disk, epoch), disk.records.get(Epoch(epoch + 1))
     lowest = 0 if cursor is None else decode_cursor(cursor).gc_round(parameters.gc_depth)
     vertices = [decode_vertex(raw, parameters) for raw in disk.of(epoch).all_from(lowest)]
     closing = None if following is None else disk.closings[following.base]
     lost = disk.lost_in(epoch) if epoch in disk.starts else None
-    return StoredEpoch(cursor, vertices, disk.proposals.get(epoch), closing, lost)
+    earlier = disk.head.earlier(epoch, ledger.unbonding_ms)
+    return StoredEpoch(cursor, vertices, disk.proposals.get(epoch), closing, lost, earlier)
 
 
 def start_machine(
@@ -71,7 +72,6 @@ def start_machine(
     epochs = open_epochs(head.header, disk.starts[head.header.epoch].height, disk.certified)
     if len(epochs) > 1 and cursor_of(disk, epochs[0]) is None:
         epochs = epochs[1:]  # its blocks weren't executed here: there is nothing to serve
-    stored = [(disk.starts[epoch], stored_epoch(disk, parameters, epoch)) for epoch in epochs]
-    eras = {epoch: era for epoch, era in head.eras.items() if epoch < epochs[0]}
+    stored = [(disk.starts[epoch], stored_epoch(disk, parameters, ledger, epoch)) for epoch in epochs]
     kind = ShamelessSuccession if shameless else Succession
-    return kind(parameters, ledger.chain_hash, identity, stored, eras)
+    return kind(parameters, ledger.chain_hash, identity, stored)

@@ -399,7 +399,7 @@ class Node:
         self.world.faults.append((self.seat, seat, effect.rejection))
 
     def _recall(self, effect: e.RecallEpoch) -> None:
-        stored = stored_epoch(self.disk, self.world.scenario.parameters, effect.epoch)
+        stored = stored_epoch(self.disk, self.world.scenario.parameters, self.world.ledger, effect.epoch)
         self.soon(0, e.EpochRecalled(effect.epoch, stored))
 
     def _opened(self, effect: e.EpochOpened) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from consensus.dag.evidence import SignedHash
-from consensus.dag.judging import Era, Evidence, Jurisdiction, verify_evidence
+from consensus.dag.judging import Era, Evidence, Jurisdiction, ListedEras, verify_evidence
 from consensus.dag.vertex import ExecutionSignature
 from consensus.parameters import Parameters
 from mpisa.primitives.digest import ZERO_DIGEST
@@ -15,14 +15,12 @@ from tests.simulator.world import CHAIN_HASH
 PARAMETERS = Parameters()
 FORGE = Forge()
 OLD = Forge((1, 1, 1, 1, 1))
+EARLIER = {Epoch(5): Era(OLD.committee, 31, 40), Epoch(6): Era(FORGE.committee, 41, 50)}
 COURT = Jurisdiction(
     CHAIN_HASH,
     Epoch(7),
-    {
-        Epoch(5): Era(OLD.committee, 31, 40),
-        Epoch(6): Era(FORGE.committee, 41, 50),
-        Epoch(7): Era(FORGE.committee, 51),
-    },
+    Era(FORGE.committee, 51),
+    ListedEras(EARLIER),
 )
 
 
@@ -71,4 +69,4 @@ def judge(raw: bytes, court: Jurisdiction = COURT) -> Evidence:
 
 def without(epoch: int) -> Jurisdiction:
     """A jurisdiction to which this epoch isn't admissible."""
-    return replace(COURT, eras={key: era for key, era in COURT.eras.items() if key != epoch})
+    return replace(COURT, earlier=ListedEras({key: era for key, era in EARLIER.items() if key != epoch}))

@@ -1,19 +1,17 @@
 """Evidence found while an epoch ends is ordered in the next, by whose members it is judged, and too late it isn't."""
 
-from dataclasses import replace
-
 from consensus import events as e
 from consensus.dag.evidence import EvidenceKind
 from consensus.dag.judging import Evidence, read_evidence
 from consensus.dag.vertex import ExecutionSignature
-from consensus.parameters import Parameters
 from mpisa.primitives.header import certificate_digest
 from mpisa.primitives.identifiers import AuthorityIndex, Epoch, Height
-from tests.consensus.succession.town import CLOSE, PARAMETERS, Citizen, Town, committee
+from tests.consensus.succession.town import CLOSE, Citizen, Town, committee
 from tests.simulator.world import CHAIN_HASH, keys_of
 
 FIRST = committee(0, 1, 2, 3)
 SECOND = committee(4, 5, 6, 7)
+SETS = {**{str(epoch): SECOND for epoch in range(1, 5)}, "5": committee(5, 6, 7, 8)}
 NODES = {name: (name,) for name in range(8)}
 OFFENDER = AuthorityIndex(2)
 
@@ -45,9 +43,9 @@ def ordered(node: Citizen) -> list[tuple[int, Evidence]]:
     return found
 
 
-def closed(parameters: Parameters = PARAMETERS) -> tuple[Town, int]:
+def closed() -> tuple[Town, int]:
     """A town just before its first epoch ends for a wholly different committee; the height that closes it."""
-    town = Town(NODES, FIRST, {"second": SECOND}, parameters).boot()
+    town = Town(NODES, FIRST, {"second": SECOND}).boot()
     town.has_offenders = True
     town.run(300)
     town.citizens[1].submit(b"before")
@@ -93,11 +91,29 @@ def test_ordered_before_the_end_it_isn_t_carried_again() -> None:
     town.check()
 
 
-def test_where_no_earlier_epoch_is_admissible_it_lapses() -> None:
-    town, last = closed(replace(PARAMETERS, evidence_epochs=0))
-    offend(town.citizens[4], last)
-    town.until(lambda: town.in_epoch(1), "a certified header of epoch 1")
+def many_epochs_later(unbonding_ms: int) -> Town:
+    """Somebody who read along saw an offence in epoch 0, and gets a place in epoch 5; all before were short."""
+    town = Town({**NODES, 8: (8,)}, FIRST, SETS, unbonding_ms=unbonding_ms).boot()
+    town.has_offenders = True
+    town.run(300)
+    offend(town.citizens[8], 1)
+    for epoch in range(1, 6):
+        members = (0, 1, 2, 3) if epoch == 1 else (4, 5, 6, 7)
+        town.citizens[members[1]].submit(CLOSE + b"%d" % epoch)
+        town.until(lambda epoch=epoch: town.in_epoch(epoch), f"a certified header of epoch {epoch}")
     town.citizens[5].submit(b"after")
     town.until(lambda: b"after" in town.citizens[6].disk.payloads, "the chain goes on")
-    assert ordered(town.citizens[6]) == []
+    town.run(2_000)
     town.check()
+    return town
+
+
+def test_it_is_admissible_as_long_as_stake_answers_however_many_epochs_that_are() -> None:
+    town = many_epochs_later(3_600_000)
+    [(epoch, evidence)] = ordered(town.citizens[6])
+    assert (epoch, evidence.kind, evidence.epoch, evidence.author) == (5, EvidenceKind.DOUBLE_HEADER, 0, OFFENDER)
+
+
+def test_where_no_stake_answers_any_more_it_lapses() -> None:
+    town = many_epochs_later(1)
+    assert ordered(town.citizens[6]) == []

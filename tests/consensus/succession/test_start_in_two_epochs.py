@@ -1,6 +1,7 @@
 """A start with one epoch served and the next one open: each is told of before anything of it."""
 
 from consensus import events as e
+from consensus.dag.judging import Era, ListedEras
 from consensus.dag.vertex import Vertex
 from consensus.identity import Identity
 from consensus.order.epoch import EpochStart
@@ -21,7 +22,12 @@ def started(*stored: tuple[Vertex, ...]) -> tuple[Succession, list[e.Effect]]:
     forge = Forge()
     vertex_key, header_key = forge.keys[0]
     later = EpochStart(Epoch(1), forge.committee, ANCHOR, 0, Height(1))
-    epochs = [(start, e.StoredEpoch(vertices=kept)) for start, kept in zip((forge.start, later), stored, strict=True)]
+    first, second = stored
+    earlier = ListedEras({Epoch(0): Era(forge.committee, 1, later.height)})
+    epochs = [
+        (forge.start, e.StoredEpoch(vertices=first)),
+        (later, e.StoredEpoch(vertices=second, earlier=earlier)),
+    ]
     identity = Identity((header_key.public_key.address,), (vertex_key,))
     succession = Succession(Parameters(), CHAIN_HASH, identity, epochs)
     return succession, succession.start(NOW)

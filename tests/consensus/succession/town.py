@@ -11,9 +11,11 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from consensus import events as e
 from consensus.dag.committee import Authority, Committee
+from consensus.dag.judging import Era, ListedEras, is_admissible
 from consensus.dag.validation import verify_in_epochs
 from consensus.dag.vertex import VertexRef, decode_vertex
 from consensus.identity import Identity
@@ -114,6 +116,18 @@ class Citizen:
             [decode_vertex(raw, self.town.parameters) for (of, _), raw in self.disk.vertices.items() if of == epoch],
             self.disk.proposals.get(epoch),
             closing[0] if closing else None,
+            earlier=self.earlier(epoch),
+        )
+
+    def earlier(self, epoch: Epoch) -> ListedEras:
+        """The epochs before one that are admissible in it."""
+        starts = [self.start_of(number) for number in range(epoch + 1)]
+        return ListedEras(
+            {
+                begun.epoch: Era(begun.committee, begun.height + 1, ended.height)
+                for begun, ended in pairwise(starts)
+                if is_admissible(ended.time_ms, starts[-1].time_ms, self.town.unbonding_ms)
+            }
         )
 
     def boot(self) -> None:
@@ -291,8 +305,10 @@ class Town:
         first: Committee,
         named: dict[str, Committee],
         parameters: Parameters = PARAMETERS,
+        unbonding_ms: int = 60_000,
     ) -> None:
         self.now = 1_000_000
+        self.unbonding_ms = unbonding_ms
         self.parameters = parameters
         self.first = first
         self.named = named
