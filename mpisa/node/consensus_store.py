@@ -1,8 +1,10 @@
 """Vertices and the last proposal of one node in each epoch, durable before they are sent.
 
 Key: v epoch u64 round u64 author u32 id -> raw vertex | p epoch u64 -> last proposal (round u64, raw vertex) | e sha256
--> evidence that waits to be ordered. Peers that miss ancestors or whole ranges are answered from here, within bounds.
-Non-goals: judging vertices; whoever writes has verified them.
+-> evidence that waits to be ordered | w epoch u64 -> why its vertices are withheld. Peers that miss ancestors or whole
+ranges are answered from here, within bounds. An epoch whose vertices were found damaged after it was over is withheld:
+its vertices are given to nobody and stay on the disk until the store is repaired. Reading what an engine starts with
+(`all_from`, `proposal`) knows no such mercy. Non-goals: judging vertices; whoever writes has verified them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpisa.node.database import Database, prefix_end
 from mpisa.primitives.digest import sha256
+from mpisa.primitives.errors import NotFound, StoreDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from mpisa.node.database import Change
 
-_VERTEX, _PROPOSAL, _EVIDENCE = b"v", b"p", b"e"
+_VERTEX, _PROPOSAL, _EVIDENCE, _WITHHELD = b"v", b"p", b"e", b"w"
 PAGE_BYTES = 4 << 20
 PRUNED_BYTES = 16 << 20
 """Of vertices that are read in order to forget them."""
@@ -43,6 +46,8 @@ class ConsensusStore:
     def __init__(self, path: Path) -> None:
         """Raises StoreDamaged with a hint, or StoreBusy."""
         self._db = Database(path, "vertex store")
+        kept = self._db.range(_WITHHELD, prefix_end(_WITHHELD))
+        self._withheld = {int.from_bytes(key[1:], "big"): why.decode(errors="replace") for key, why in kept}
 
     def write(self, changes: Iterable[Change], *, sync: bool) -> None:
         """One batch, all or nothing. Raises DiskFull."""
@@ -67,8 +72,20 @@ class ConsensusStore:
         """The evidence that is kept, in no particular order."""
         return [raw for _, raw in self._db.range(_EVIDENCE, prefix_end(_EVIDENCE), limit=limit)]
 
+    def withhold(self, epoch: int, why: str) -> None:
+        """From now on, after a restart too, the epoch's vertices are given to nobody. Raises DiskFull."""
+        self._db.write([(_WITHHELD + _number(epoch), why.encode())], sync=True)
+        self._withheld[epoch] = why
+
+    @property
+    def withheld(self) -> dict[int, str]:
+        """The epochs that are withheld, ascending, and why."""
+        return dict(sorted(self._withheld.items()))
+
     def vertex(self, epoch: int, round_number: int, author: int, vertex_id: bytes) -> bytes | None:
-        """A raw vertex, or None."""
+        """A raw vertex, or None; None where its epoch is withheld."""
+        if epoch in self._withheld:
+            return None
         return self._db.get(vertex_key(epoch, round_number, author, vertex_id))
 
     def proposal(self, epoch: int) -> tuple[int, bytes] | None:
@@ -88,7 +105,13 @@ class ConsensusStore:
         return int.from_bytes(found[0][0][9:17], "big") if found else 0
 
     def rounds(self, epoch: int, first: int, stop: int, *, max_bytes: int, limit: int) -> list[bytes]:
-        """Raw vertices of rounds first..stop-1 in ascending order; whole vertices, about max_bytes of them at most."""
+        """Raw vertices of rounds first..stop-1 in ascending order; whole vertices, about max_bytes of them at most.
+
+        Raises NotFound where the epoch is withheld: "none" would mean that there are none, and whoever lost what it
+        signed believes it.
+        """
+        if epoch in self._withheld:
+            raise NotFound(f"the vertices of epoch {epoch} are damaged here", hint="ask another peer")
         low, high = _rounds_key(epoch, first), _rounds_key(epoch, stop)
         return [raw for _, raw in self._db.range(low, high, limit=limit, max_bytes=max_bytes)]
 
@@ -102,12 +125,30 @@ class ConsensusStore:
 
     def prune(self, epoch: int, through: int, limit: int) -> bool:
         """Forgets vertices of earlier epochs, and of this one up to a round, at most `limit` of them; whether there may
-        be more. Not synced.
+        be more. Not synced. What is withheld stays, and so does what lies right beside damage: it can't be listed.
         """
-        stop = _rounds_key(epoch, max(0, through) + 1)
-        keys = [key for key, _ in self._db.range(_VERTEX, stop, limit=limit, max_bytes=PRUNED_BYTES)]
+        try:
+            keys = self._old_keys(epoch, _rounds_key(epoch, max(0, through) + 1), limit)
+        except StoreDamaged:
+            if not self._withheld:
+                raise
+            return False
         self._db.write([(key, None) for key in keys], sync=False)
         return bool(keys)
+
+    def _old_keys(self, epoch: int, stop: bytes, limit: int) -> list[bytes]:
+        start = _VERTEX
+        for withheld in [item for item in self.withheld if item <= epoch]:
+            keys = self._keys(start, _rounds_key(withheld, 0), limit)
+            if keys:
+                return keys
+            start = _rounds_key(withheld + 1, 0)
+        return self._keys(start, stop, limit)
+
+    def _keys(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
+        if start >= stop:
+            return []
+        return [key for key, _ in self._db.range(start, stop, limit=limit, max_bytes=PRUNED_BYTES)]
 
     def close(self) -> None:
         """Harmless when closed already."""

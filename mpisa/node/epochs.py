@@ -1,5 +1,8 @@
 """Epochs as this node's stores know them: where each began, and what is kept of it (docs/protocol.md, section 16).
 
+Where what is kept of an epoch that is over, and only served, turns out damaged, the node starts with the running one
+alone, and gives nobody what it has of the other. What is kept of the running epoch must be whole.
+
 A loss that a repair recorded counts for every epoch that began before it was noticed: in any of those this authority
 may have signed what it doesn't remember. A later one it enters as everybody does.
 """
@@ -8,17 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from consensus.dag.vertex import decode_vertex
 from consensus.events import ProposalRecord, StoredEpoch
 from consensus.order.checkpoint import decode_cursor
 from consensus.order.epoch import EpochStart, open_epochs, start_behind
 from consensus.succession import Succession
 from mpisa.node.eras import StoredEras
-from mpisa.primitives.errors import NotFound
+from mpisa.primitives.errors import NotFound, Rejection, StoreDamaged
 from mpisa.primitives.identifiers import Epoch, Round
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from consensus.dag.vertex import Vertex
     from consensus.identity import Seats
@@ -34,9 +39,11 @@ MAX_RECOVERED_ROUNDS = 2_048
 CLOCK_MARGIN_MS = 600_000
 """How far our clock may have been behind the others' when a loss was noticed."""
 
+log = structlog.get_logger(__name__)
+
 
 class Epochs:
-    """See the module. Reads only; any thread."""
+    """See the module. Writes nothing but which epoch is withheld; any thread."""
 
     def __init__(
         self,
@@ -121,15 +128,43 @@ class Epochs:
             yield vertex
 
     def recover(self) -> Succession:
-        """The succession at the latest executed block. Raises StoreDamaged, Rejection."""
+        """The succession at the latest executed block; without the epoch that is merely served, where what is kept of
+        that is damaged: it is withheld then. Raises StoreDamaged, Rejection, DiskFull.
+        """
+        epochs = self._open_epochs()
+        try:
+            return self._succession(epochs)
+        except (StoreDamaged, Rejection) as damage:
+            if len(epochs) == 1:
+                raise
+            alone = self._succession(epochs[1:])  # raises where it is the running epoch that is damaged
+            self._vertices.withhold(epochs[0], str(damage))
+            log.error(
+                "what is kept of an epoch that is over is damaged: others get none of it from here",
+                epoch=epochs[0],
+                damage=str(damage),
+                hint="`mpisa node verify` looks through the stores, `mpisa node repair` mends them",
+            )
+            return alone
+
+    def check(self) -> None:
+        """Whether all that is open leads to what was executed, of the epoch that is merely served too. Raises
+        StoreDamaged, Rejection.
+        """
+        self._succession(self._open_epochs())
+
+    def _open_epochs(self) -> tuple[Epoch, ...]:
         head = self._store.header(self._store.height)
         base = self._store.epoch(head.epoch).base
         epochs = open_epochs(head, base, self._store.certified_height)
         if len(epochs) > 1 and self.cursor_of(epochs[0]) is None:
-            epochs = epochs[1:]  # its blocks weren't executed here: there is nothing to serve
+            return epochs[1:]  # its blocks weren't executed here: there is nothing to serve
+        return epochs
+
+    def _succession(self, epochs: Sequence[Epoch]) -> Succession:
         return Succession(
             self._parameters,
-            head.chain_hash,
+            self._store.header(0).chain_hash,
             self._identity,
             [(self.start_of(epoch), self.stored(epoch)) for epoch in epochs],
         )

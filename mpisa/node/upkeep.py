@@ -156,6 +156,8 @@ def _check_consensus(setup: Setup) -> None:
     store = ConsensusStore(setup.home.consensus)
     parameters = _parameters(setup)
     try:
+        for epoch, why in store.withheld.items():
+            raise StoreDamaged(f"{setup.home.consensus} is damaged: vertices of epoch {epoch}, which is over: {why}")
         for epoch in range(store.highest_epoch() + 1):
             proposal = store.proposal(epoch)
             if proposal is not None:
@@ -172,7 +174,7 @@ def _check_together(setup: Setup) -> list[Finding]:
     """Whether the vertices lead to what the ledger executed."""
     ledger, vertices = open_ledger(setup), ConsensusStore(setup.home.consensus)
     try:
-        epochs_of(setup, _parameters(setup), ledger, vertices).recover()
+        epochs_of(setup, _parameters(setup), ledger, vertices).check()
     except MpisaError as error:
         return [Finding(CONSENSUS, error.message)]
     finally:
