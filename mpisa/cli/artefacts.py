@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ import click
 
 from mpisa.cli import names
 from mpisa.cli.commands import command
-from mpisa.cli.render import emit, fields, hint, note, progress, size, table
+from mpisa.cli.render import emit, fields, hint, is_progress_shown, note, progress, size, table
 from mpisa.cli.settings import current
 from mpisa.primitives.errors import NotFound
 
 if TYPE_CHECKING:
+    from mpisa.sdk.client import Client
     from mpisa.sdk.models import Lineage, VerifyResult
 
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015")
@@ -41,60 +42,123 @@ def source(path: str) -> Iterator[Path]:
         yield spooled
 
 
-def total_bytes(path: Path) -> int:
-    """Bytes of all regular files under a path."""
-    if path.is_dir():
-        return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file() and not item.is_symlink())
-    return path.stat().st_size
+def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of what to keep besides bytes and names."""
+    return click.option(
+        "--keep",
+        multiple=True,
+        type=click.Choice(("mode", "mtime")),
+        help="Keep permission bits or modification times too, which gives another CID; may be repeated.",
+    )(function)
 
 
-@command("put", examples=("mpisa put ./model", "curl -s https://example.org/data.csv | mpisa put - --json"))
+def profile_name(profile: str | None, keep: tuple[str, ...]) -> str | None:
+    """The profile with what it is to keep."""
+    return ",".join((profile or PROFILES[0], *sorted(set(keep)))) if keep else profile
+
+
+def ignoring(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of what to leave out of a directory."""
+    function = click.option(
+        "--ignore",
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave out what fits, as in a .gitignore; may be repeated. '.*' leaves out hidden files.",
+    )(function)
+    return click.option(
+        "--ignore-file/--no-ignore-file",
+        default=True,
+        help="Whether to follow the patterns in the directory's .mpisaignore.  [default: yes]",
+    )(function)
+
+
+@command(
+    "put",
+    examples=(
+        "mpisa put ./model",
+        "mpisa put ./model --ignore '*.tmp' --ignore /cache",
+        "curl -s https://example.org/data.csv | mpisa put - --json",
+    ),
+)
 @click.argument("path")
 @click.option("--profile", type=click.Choice(PROFILES), help="How bytes become blocks.  [default: unixfs-v1-2025]")
-def put(path: str, profile: str | None) -> None:
-    """Store a file or a directory on the node, pin it, and print its CID."""
-    with (
-        source(path) as given,
-        current().client() as client,
-        progress(f"put {given.name}", total_bytes(given)) as advance,
-    ):
-        result = client.put(given, profile=profile, progress=advance)
-    emit({"cid": result.cid, "size": result.size, "blocks": result.blocks}, result.cid)
-    note(f"{size(result.size)} in {result.blocks} blocks, durable on the node")
+@keeping
+@ignoring
+def put(path: str, profile: str | None, keep: tuple[str, ...], ignore: tuple[str, ...], ignore_file: bool) -> None:
+    """Store a file or a directory on the node, pin it, and print its CID.
+
+    Only what the node lacks is sent: a put that was interrupted goes on when it is typed again.
+    """
+    if path != "-" and not Path(path).exists():
+        raise NotFound(f"no such file or directory: {path}", hint="check the path; `-` reads stdin")
+    given = sys.stdin.buffer if path == "-" else Path(path)
+    name = "stdin" if path == "-" else Path(path).name
+    chosen = profile_name(profile, keep)
+    with current().client() as client, progress(f"put {name}", None) as advance:
+        result = client.put(given, profile=chosen, ignore=ignore, ignore_file=ignore_file, progress=advance)
+    emit({"cid": result.cid, "size": result.size, "blocks": result.blocks, "sent": result.sent}, result.cid)
+    note(
+        f"{size(result.size)} in {result.blocks} blocks, hashed here and durable on the node; "
+        f"{size(result.sent)} of them were new to it"
+    )
 
 
 @command(
     "get",
     examples=(
         "mpisa get CID -o model",
-        "mpisa get alice/demo@v1 -o model",
-        "mpisa get CID -o - | sha256sum",
+        "mpisa get alice/demo@v1/weights/model.bin",
+        "mpisa get CID/data.csv --range 0-1023 -o -",
+        "mpisa get CID --tar -o - | tar tv",
     ),
 )
-@click.argument("what", metavar="CID|NAME")
-@click.option("--output", "-o", help="Where to write; `-` is stdout (files only).  [default: ./CID]")
+@click.argument("what", metavar="CID|NAME[/PATH]")
+@click.option("--output", "-o", help="Where to write; `-` is stdout.  [default: ./ and the last part of what is asked]")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
-def get(what: str, output: str | None, overwrite: bool) -> None:
-    """Fetch an artefact through the node; every block is hashed here before it is kept."""
+@click.option("--range", "span", metavar="RANGE", help="Only these bytes of a file: FIRST-LAST, FIRST- or -COUNT.")
+@click.option("--tar", is_flag=True, help="As a tar archive.")
+@click.option("--discard", is_flag=True, help="Begin anew instead of going on with what an interrupted get left.")
+def get(what: str, output: str | None, overwrite: bool, span: str | None, tar: bool, discard: bool) -> None:
+    """Fetch an artefact or a part of it through the node; every block is hashed here before it is kept.
+
+    A get that was interrupted goes on when it is typed again: what lies there is hashed first.
+    """
     with current().client() as client:
-        cid = names.cid_of(client, what)
-        if output == "-":
-            with progress(f"get {cid}", None) as advance:
-                client.get(cid, sys.stdout.buffer, progress=advance)
-            sys.stdout.buffer.flush()
-            return
-        target = Path(output) if output else Path(cid)
-        with progress(f"get {cid}", None) as advance:
-            result = client.get(cid, target, overwrite=overwrite, progress=advance)
+        place = names.place_of(client, what)
+        name = place.rpartition("/")[2]
+        cid = client.find(place)
+        target = Path(output) if output else Path(f"{name}.tar" if tar else name)
+        total = None if span or not is_progress_shown() else _total(client, cid)
+        with progress(f"get {name}", total) as advance:
+            result = client.get(
+                cid,
+                sys.stdout.buffer if output == "-" else target,
+                overwrite=overwrite,
+                span=span,
+                tar=name if tar else None,
+                discard=discard,
+                progress=advance,
+            )
+    if output == "-":
+        sys.stdout.buffer.flush()
+        return
     data = {
         "cid": result.cid,
         "path": str(target),
         "size": result.size,
         "blocks": result.blocks,
         "files": result.files,
+        "reused": result.reused,
     }
     emit(data, str(target))
-    note(f"{size(result.size)} in {result.files} files, {result.blocks} blocks, each hashed here")
+    kept = f"; {size(result.reused)} of it were here already" if result.reused else ""
+    note(f"{size(result.size)} in {result.files} files, {result.blocks} blocks, each hashed here{kept}")
+
+
+def _total(client: Client, cid: str) -> int:
+    """Bytes that will come: a file's own, and what a directory says of all below it."""
+    found = client.stat(cid)
+    return found.size if found.kind == "file" else found.dag_size
 
 
 @command(
@@ -122,6 +186,8 @@ def get(what: str, output: str | None, overwrite: bool) -> None:
 @click.option("--key", "key_file", type=click.Path(path_type=Path), help="Key file of the account that signs.")
 @click.option("--profile", type=click.Choice(PROFILES), help="How bytes become blocks.  [default: unixfs-v1-2025]")
 @click.option("--timeout", type=float, help="Seconds to wait for the certificate.")
+@keeping
+@ignoring
 def publish(
     path: str,
     kind: str | None,
@@ -130,6 +196,8 @@ def publish(
     account: str | None,
     key_file: Path | None,
     media_type: str | None,
+    profile: str | None,
+    keep: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Store an artefact and register its provenance record; returns when a quorum has certified it."""
@@ -138,7 +206,7 @@ def publish(
     with (
         source(path) as given,
         current().client() as client,
-        progress(f"publish {given.name}", total_bytes(given)) as advance,
+        progress(f"publish {given.name}", None) as advance,
     ):
         drafted = draft_record(given)
         result = client.publish(
@@ -148,6 +216,7 @@ def publish(
             license=licence or drafted.license,
             media_type=media_type or drafted.media_type,
             inputs=[names.parse_input(text) for text in inputs],
+            profile=profile_name(profile, keep),
             progress=advance,
             **options,
         )

@@ -18,7 +18,7 @@ TREE = {
     "publish": Lazy("mpisa.cli.artefacts", "publish", "Store an artefact and register it on the ledger.", _PEOPLE),
     "lineage": Lazy("mpisa.cli.artefacts", "lineage", "What an artefact was made from.", _PEOPLE),
     "verify": Lazy("mpisa.cli.artefacts", "verify", "Check an artefact's record locally, trusting no node.", _PEOPLE),
-    "blob": Lazy("mpisa.cli.blob", "blob", "Content by CID: cid, ls, stat, pin, unpin.", _PEOPLE),
+    "blob": Lazy("mpisa.cli.blob", "blob", "Content by CID: cid, ls, stat, verify, pins, CARs.", _PEOPLE),
     "chain": Lazy("mpisa.cli.chain", "chain", "The ledger: head, blocks, transactions, proofs.", _CHAIN),
     "wallet": Lazy("mpisa.cli.wallet", "wallet", "Accounts and their keys.", _CHAIN),
     "devnet": Lazy("mpisa.cli.devnet", "devnet", "A network of validators on this machine.", _NODES),

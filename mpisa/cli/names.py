@@ -20,22 +20,30 @@ _RELATIONS = {"base-model": "finetune", "dataset": "train", "code": "run"}
 
 
 def cid_of(client: Client, what: str) -> str:
-    """A CID as it is; `owner/model@tag` resolved by the node. Raises UsageError for anything else."""
+    """The CID that a CID, a name or a path below one of them leads to; a path is followed and hashed here."""
+    return client.find(place_of(client, what))
+
+
+def place_of(client: Client, what: str) -> str:
+    """`CID` or `CID/a/b`, of that, of their `ipfs://` and `/ipfs/` forms, and of `owner/model@tag[/a/b]`.
+
+    Names are resolved by the node. Raises UsageError for anything else.
+    """
     from mpisa.primitives.cid import Cid
     from mpisa.primitives.identifiers import ArtefactName
+    from mpisa.sdk import paths
 
-    hint = "a name looks like owner/model@tag"
     try:
-        if "/" not in what:
-            Cid.parse(what)
-            return what
-        first = what.partition("/")[0]
-        if _is_cid(first):
-            hint = f"paths below a CID aren't taken: `mpisa blob ls {first}` lists the CIDs of what it holds"
-        name = str(ArtefactName.parse(what))
+        first = what.removeprefix("ipfs://").removeprefix("/ipfs/").partition("/")[0]
+        owner, *below = what.split("/")
+        if not below or _is_cid(first):
+            root, parts = paths.split(what)
+            return "/".join((first if Cid.parse(first) == root else str(root), *parts))
+        name = str(ArtefactName.parse(f"{owner}/{below[0]}"))
     except Rejection as error:
+        hint = "a name looks like owner/model@tag"
         raise UsageError(f"{what!r} is neither a CID nor a name: {error.detail}", hint=hint) from None
-    return client.resolve(name).cid
+    return "/".join((client.resolve(name).cid, *(part for part in below[1:] if part)))
 
 
 def _is_cid(text: str) -> bool:

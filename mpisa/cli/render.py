@@ -95,11 +95,16 @@ def size(count: int) -> str:
     return f"{amount:.1f} TiB"
 
 
+def is_progress_shown() -> bool:
+    """Whether anybody sees it: on a terminal, unless silence was asked for."""
+    settings = current()
+    return not settings.quiet and not settings.json and sys.stderr.isatty()
+
+
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Progress]:
     """A bar with rate and remaining time while bytes move; yields the function that advances it."""
-    settings = current()
-    if settings.quiet or settings.json or not sys.stderr.isatty():
+    if not is_progress_shown():
         yield lambda _done, _total: None
         return
     from rich.console import Console

@@ -131,6 +131,20 @@ class AsyncClient(ChainClient):
             self.transport, cid, sink, overwrite=overwrite, span=span, tar=tar, discard=discard, progress=progress
         )
 
+    async def export_car(
+        self, cid: str, output: str | Path | BinaryIO, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> models.CarFile:
+        """Write all blocks below a CID (or a path below one) to a CAR; a path appears when all of it was proven."""
+        from mpisa.sdk.cars import export_car
+
+        return await export_car(self.transport, cid, output, overwrite=overwrite, progress=progress)
+
+    async def import_car(self, source: str | Path | BinaryIO, *, progress: Progress | None = None) -> models.CarResult:
+        """Store the blocks of a CAR on the node; roots whose whole DAG is there are pinned."""
+        from mpisa.sdk.cars import import_car
+
+        return await import_car(self.transport, source, progress=progress)
+
     async def find(self, what: str) -> str:
         """The CID that a path such as CID/a/b leads to, every block on the way hashed here; NotFound names the part."""
         if "/" not in what:

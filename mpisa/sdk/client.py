@@ -173,6 +173,14 @@ class Client:
             self._client.get(cid, output, overwrite=overwrite, span=span, tar=tar, discard=discard, progress=progress)
         )
 
+    def export_car(
+        self, cid: str, output: str | Path | BinaryIO, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> models.CarFile:
+        return self._run(self._client.export_car(cid, output, overwrite=overwrite, progress=progress))
+
+    def import_car(self, source: str | Path | BinaryIO, *, progress: Progress | None = None) -> models.CarResult:
+        return self._run(self._client.import_car(source, progress=progress))
+
     def find(self, what: str) -> str:
         return self._run(self._client.find(what))
 

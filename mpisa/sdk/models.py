@@ -245,6 +245,15 @@ class CarResult(Model, frozen=True, kw_only=True):
     pinned: tuple[str, ...]
 
 
+class CarFile(Model, frozen=True, kw_only=True):
+    """A CAR that was written: of which root, its bytes in all, and blocks hashed here."""
+
+    cid: str
+    path: str | None
+    size: int
+    blocks: int
+
+
 class MissingBlocks(Model, frozen=True, kw_only=True):
     """The places, in the question's list, of blocks that the node lacks."""
 

@@ -11,12 +11,22 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mpisa.primitives.errors import IntegrityError, NotFound, UsageError
+from mpisa.primitives.unixfs import Mtime
 from mpisa.primitives.unixfs_directory import build_directory
-from mpisa.primitives.unixfs_layout import BalancedBuilder, Node, make_leaf, make_symlink
+from mpisa.primitives.unixfs_layout import (
+    NO_METADATA,
+    BalancedBuilder,
+    Metadata,
+    Node,
+    make_leaf,
+    make_single,
+    make_symlink,
+)
 from mpisa.primitives.unixfs_tree import symlink_escapes
 from mpisa.sdk.ignore import Ignore
 
@@ -39,9 +49,18 @@ class Item:
 
     name: str
     path: str
-    mode: int
-    size: int
+    status: os.stat_result
     target: str = ""
+
+    @property
+    def mode(self) -> int:
+        """Kind and permission bits."""
+        return self.status.st_mode
+
+    @property
+    def size(self) -> int:
+        """Bytes of content: those of a file."""
+        return self.status.st_size if stat.S_ISREG(self.status.st_mode) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +123,15 @@ def _describe(name: str, entry: os.DirEntry[str]) -> Item:
         raise UsageError(f"{entry.path!r}: the name isn't UTF-8", hint="rename it") from None
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        target = str(Path(entry.path).readlink())
+        target = os.readlink(entry.path)  # noqa: PTH115 - a Path would drop "./" and the last "/"
         if not target or symlink_escapes(tuple(name.split("/")), target):
             raise UsageError(
                 f"{entry.path}: the symlink leads outside, to {target}",
                 hint="copy what it points to: `cp -rL FROM TO`, then publish the copy",
             )
-        return Item(name, entry.path, status.st_mode, 0, target)
-    if stat.S_ISREG(status.st_mode):
-        return Item(name, entry.path, status.st_mode, status.st_size)
-    if stat.S_ISDIR(status.st_mode):
-        return Item(name, entry.path, status.st_mode, 0)
+        return Item(name, entry.path, status, target)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return Item(name, entry.path, status)
     raise UsageError(
         f"{entry.path}: neither file, directory nor symlink", hint="remove it, or publish a copy without it"
     )
@@ -129,27 +146,29 @@ def build(source: Source, profile: Profile, emit: Emit) -> Built:
         assert source.path is not None
         root = work.add_path(str(source.path), follow=True)
     else:
-        root = _build_directories(work, source.items)
+        assert source.path is not None
+        root = _build_directories(work, source.items, work.describe(source.path.stat()))
     return Built(root.cid, work.size, work.blocks)
 
 
-def _build_directories(work: _Work, items: list[Item]) -> Node:
+def _build_directories(work: _Work, items: list[Item], said: Metadata) -> Node:
     entries: dict[str, dict[str, Node]] = {"": {}}
     for item in items:
         above, _, name = item.name.rpartition("/")
         if stat.S_ISDIR(item.mode):
             entries[item.name] = {}
         elif stat.S_ISLNK(item.mode):
-            leaf = make_symlink(item.target, work.profile)
+            leaf = make_symlink(item.target, work.profile, work.describe(item.status).mtime)
             work.emit(leaf.node.cid, leaf.block)
             entries[above][name] = leaf.node
         else:
             entries[above][name] = work.add_path(item.path, follow=False)
-    directories = [item.name for item in items if stat.S_ISDIR(item.mode)]
-    for path in sorted(directories, key=lambda path: path.count("/"), reverse=True):
-        above, _, name = path.rpartition("/")
-        entries[above][name] = build_directory(entries.pop(path), work.profile, work.emit)
-    return build_directory(entries[""], work.profile, work.emit)
+    directories = [item for item in items if stat.S_ISDIR(item.mode)]
+    for item in sorted(directories, key=lambda item: item.name.count("/"), reverse=True):
+        above, _, name = item.name.rpartition("/")
+        metadata = work.describe(item.status)
+        entries[above][name] = build_directory(entries.pop(item.name), work.profile, work.emit, metadata)
+    return build_directory(entries[""], work.profile, work.emit, said)
 
 
 @dataclass(slots=True)
@@ -172,13 +191,25 @@ class _Work:
         self.blocks += 1
         self._emit(cid, block, content)
 
-    def add_file(self, chunks: Iterator[bytes]) -> Node:
-        builder = BalancedBuilder(self.profile, self.emit)
-        for chunk in chunks:
-            leaf = make_leaf(chunk, self.profile)
-            self.emit(leaf.node.cid, leaf.block, len(chunk))
+    def describe(self, status: os.stat_result) -> Metadata:
+        """What the profile keeps of mode and modification time."""
+        seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
+        return Metadata(
+            stat.S_IMODE(status.st_mode) if self.profile.preserve_mode else None,
+            Mtime(seconds, nanoseconds or None) if self.profile.preserve_mtime else None,
+        )
+
+    def add_file(self, chunks: Iterator[bytes], said: Metadata = NO_METADATA) -> Node:
+        builder = BalancedBuilder(self.profile, self.emit, said)
+        leaves = (make_leaf(chunk, self.profile) for chunk in chunks)
+        first = next(leaves)
+        second = next(leaves, None)
+        if second is None and said != NO_METADATA:
+            first = make_single(first, self.profile, said)
+        for leaf in chain((first,) if second is None else (first, second), leaves):
+            self.emit(leaf.node.cid, leaf.block, leaf.node.filesize)
             builder.add(leaf.node)
-            self.size += len(chunk)
+            self.size += leaf.node.filesize
         return builder.finish()
 
     def add_path(self, path: str, *, follow: bool) -> Node:
@@ -189,7 +220,7 @@ class _Work:
             if not stat.S_ISREG(before.st_mode):
                 raise IntegrityError(f"{path} is no file any more", hint="try again when nobody changes it")
             size = min(self.profile.chunk_size, before.st_size + 1)
-            node = self.add_file(_chunks(stream, self.profile.chunk_size, first=size))
+            node = self.add_file(_chunks(stream, self.profile.chunk_size, first=size), self.describe(before))
             after = os.fstat(descriptor)
         same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if not same or node.filesize != after.st_size:

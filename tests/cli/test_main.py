@@ -45,7 +45,7 @@ def test_the_tree_holds_what_was_promised() -> None:
     promised = (
         "devnet up|down|status|logs|reset",
         "node init|run|status|peers|gc|verify|repair|join|leave|bond|unbond|rotate-keys",
-        "blob cid|ls|stat|pin|unpin",
+        "blob cid|ls|stat|verify|pin|unpin|pins|export-car|import-car",
         "chain head|block|tx|account|stake|validators|state|proof|verify|decide|watch",
         "wallet new|ls|faucet|send",
         "bench network",
@@ -80,7 +80,7 @@ def test_a_missing_argument_is_a_usage_error_as_json(capsys: pytest.CaptureFixtu
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err) == {
-        "error": {"code": "usage", "message": "Missing argument 'CID|NAME'.", "hint": "see `mpisa get --help`"}
+        "error": {"code": "usage", "message": "Missing argument 'CID|NAME[/PATH]'.", "hint": "see `mpisa get --help`"}
     }
 
 

@@ -33,10 +33,6 @@ def test_state_keys_have_readable_forms() -> None:
     [
         ("nonsense", "a name looks like owner/model@tag"),
         ("Alice/demo", "a name looks like owner/model@tag"),
-        (
-            f"{CID}/weights.bin",
-            f"paths below a CID aren't taken: `mpisa blob ls {CID}` lists the CIDs of what it holds",
-        ),
     ],
 )
 def test_what_is_neither_a_cid_nor_a_name_is_a_usage_error(what: str, hint: str) -> None:
