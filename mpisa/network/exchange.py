@@ -28,6 +28,13 @@ HASH_INLINE_BYTES = 16 * 1024
 """Below this, hashing costs less than a trip to another thread."""
 
 BATCH_TARGET_BYTES = 1 << 20
+LARGE_BATCH_BYTES = 4 << 20
+"""What a request asks for once FIRST_ANSWERS have come: each request has its price, whatever it brings."""
+
+FIRST_ANSWERS = 4
+IN_FLIGHT_BYTES = 16 << 20
+"""Of a call; fewer answers are waited for when each is large."""
+
 FIRST_IN_FLIGHT = 2
 """Answers that are waited for at first; each that comes makes room for one more, up to the caller's bound."""
 
@@ -91,6 +98,7 @@ class _Call:
     feed: ProviderFeed
     misses: Counter[PeerId] = field(default_factory=Counter)
     hurry: bool = False
+    answers: int = 0
 
     def likelihood(self, peer: PeerId) -> float:
         """How likely the peer holds the next block, for comparing."""
@@ -169,13 +177,14 @@ class BlockExchange:
         tasks: dict[asyncio.Task[Found], list[_Want]] = {}
         try:
             while True:
-                while len(tasks) < room and (batch := self._next_batch(wants, again)):
+                while len(tasks) < room and (batch := self._next_batch(call, wants, again)):
                     tasks[asyncio.create_task(self._race(call, batch))] = batch
                 if not tasks:
                     return
                 call.hurry = len(tasks) < room
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                room = min(concurrency, room + len(done))
+                call.answers += len(done)
+                room = min(concurrency, room + len(done), self._most_in_flight(call))
                 for task in done:
                     found = task.result()
                     arrived = {cid for cid, _ in found}
@@ -185,11 +194,17 @@ class BlockExchange:
         finally:
             await _give_up(tasks)
 
-    def _next_batch(self, wants: Iterator[_Want], again: deque[_Want]) -> list[_Want]:
-        """The next wants to ask for together: as many as should make `BATCH_TARGET_BYTES`."""
+    def _batch_bytes(self, call: _Call) -> int:
+        return BATCH_TARGET_BYTES if call.answers < FIRST_ANSWERS else LARGE_BATCH_BYTES
+
+    def _most_in_flight(self, call: _Call) -> int:
+        return max(FIRST_IN_FLIGHT, int(IN_FLIGHT_BYTES // max(self._batch_bytes(call), self._mean_size)))
+
+    def _next_batch(self, call: _Call, wants: Iterator[_Want], again: deque[_Want]) -> list[_Want]:
+        """The next wants to ask for together: as many as should make one answer of the size that is due."""
         if again:
             return [again.popleft()]
-        count = int(min(max(BATCH_TARGET_BYTES / self._mean_size, 1), self._limits.max_batch_blocks))
+        count = int(min(max(self._batch_bytes(call) / self._mean_size, 1), self._limits.max_batch_blocks))
         batch = []
         for want in wants:
             batch.append(want)

@@ -83,18 +83,20 @@ class PeerClient:
 
     async def get_block(self, provider: PeerAddress, cid: Cid, *, timeout: float) -> bytes:
         path = f"/ipfs/{cid}?format=raw"
-        return await self._ask(self._moving, provider, "GET", path, None, timeout, self._limits.max_block_bytes)
+        chunks = await self._ask(self._moving, provider, "GET", path, None, timeout, self._limits.max_block_bytes)
+        return b"".join(chunks)  # the only copy
 
     async def get_blocks(self, provider: PeerAddress, cids: Sequence[Cid], *, timeout: float) -> BatchAnswer:
         limit = wire.MAX_BATCH_BYTES + self._limits.max_block_bytes + 4 * len(cids)
         wants = wire.encode_wants(cids)
-        answer = await self._ask(self._moving, provider, "POST", "/mpisa/blocks", wants, timeout, limit)
-        return BatchAnswer(wire.decode_blocks(answer, len(cids)))
+        chunks = await self._ask(self._moving, provider, "POST", "/mpisa/blocks", wants, timeout, limit)
+        return BatchAnswer(wire.decode_blocks(chunks, len(cids)))
 
     async def request(self, peer: PeerAddress, kind: str, body: bytes, *, timeout: float) -> bytes:
         self._stats.requests_sent += 1
         path = f"/mpisa/request/{kind}"
-        return await self._ask(self._asking, peer, "POST", path, body, timeout, self._limits.max_answer_bytes)
+        chunks = await self._ask(self._asking, peer, "POST", path, body, timeout, self._limits.max_answer_bytes)
+        return b"".join(chunks)
 
     async def open_stream(self, peer: PeerAddress, *, heartbeat: float) -> aiohttp.ClientWebSocketResponse:
         """An authenticated WebSocket of authority frames."""
@@ -132,8 +134,8 @@ class PeerClient:
         body: bytes | None,
         timeout: float,
         max_bytes: int,
-    ) -> bytes:
-        """One request, authenticated; again with a fresh token when the old one ran out."""
+    ) -> list[bytes]:
+        """The answer's pieces. One request, authenticated; again with a fresh token when the old one ran out."""
         state = self._state(peer.peer_id)
         async with (
             _errors(peer.peer_id, timeout),
@@ -148,7 +150,7 @@ class PeerClient:
                 if status == 200:
                     return answer
                 if status != 401:
-                    raise wire.decode_problem(status, answer, peer.peer_id)
+                    raise wire.decode_problem(status, b"".join(answer), peer.peer_id)
                 if state.authorization == authorization:
                     state.authorization = None
         raise Unreachable(f"{peer.peer_id} doesn't accept our proof")
@@ -163,7 +165,7 @@ class PeerClient:
         body: bytes | None,
         authorization: str,
         max_bytes: int,
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, list[bytes]]:
         async with session.request(
             method,
             _url(peer, path),
@@ -195,7 +197,7 @@ class PeerClient:
         async with session.get(
             url, ssl=state.context, headers=headers, allow_redirects=False, timeout=timeout
         ) as response:
-            body = await _read(response, wire.MAX_PROBLEM_BYTES)
+            body = b"".join(await _read(response, wire.MAX_PROBLEM_BYTES))
             if response.status != 200:
                 raise wire.decode_problem(response.status, body, peer.peer_id)
             return handshake.finish(response.headers.get("Authentication-Info", ""))
@@ -217,15 +219,15 @@ def _running(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
     return session
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The whole body, of announced length. Raises Rejection(TOO_LARGE | MALFORMED), and closes the connection then."""
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> list[bytes]:
+    """The pieces of a body of announced length. Raises Rejection(TOO_LARGE | MALFORMED), and closes the connection."""
     length = response.content_length
     if length is None or length > max_bytes:
         response.close()
         if length is None:
             raise Rejection(RejectionReason.MALFORMED, "answer without Content-Length")
         raise Rejection(RejectionReason.TOO_LARGE, f"answer, expected at most {max_bytes} bytes, got {length}")
-    chunks = []
+    chunks: list[bytes] = []
     received = 0
     while data := (await response.content.readchunk())[0]:
         chunks.append(data)
@@ -233,7 +235,7 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         if received > length:
             response.close()
             raise Rejection(RejectionReason.MALFORMED, f"answer, expected {length} bytes, got more")
-    return b"".join(chunks)  # the only copy
+    return chunks
 
 
 def _url(peer: PeerAddress, path: str) -> URL:

@@ -18,7 +18,7 @@ import asyncio
 import datetime
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 
 from aiohttp import web
@@ -241,7 +241,7 @@ class PeerServer:
             if data is None:
                 raise NotFound(f"block {cid} isn't here")
             self._stats.blocks_served += 1
-            return await self._send(request, headers, data, turn)
+            return await self._send(request, headers, [data], turn)
 
     async def _get_blocks(self, request: web.Request) -> web.StreamResponse:
         _peer_of(request)
@@ -254,9 +254,11 @@ class PeerServer:
             self._stats.blocks_served += count
             return await self._send(request, {"Content-Type": "application/octet-stream"}, answer, turn)
 
-    async def _send(self, request: web.Request, headers: dict[str, str], body: bytes, turn: Turn) -> web.StreamResponse:
-        """Writes the answer, whose bytes count as in flight until they are handed to the kernel."""
-        size = len(body)
+    async def _send(
+        self, request: web.Request, headers: dict[str, str], body: Sequence[bytes], turn: Turn
+    ) -> web.StreamResponse:
+        """Writes the answer's pieces, whose bytes count as in flight until they are handed to the kernel."""
+        size = sum(map(len, body))
         turn.resize(size)
         response = web.StreamResponse(headers=headers)
         response.content_length = size
@@ -264,10 +266,11 @@ class PeerServer:
             writer = await response.prepare(request)
             if writer is not None:
                 writer.send_headers()  # apart from the body, which would be copied behind them
-                view = memoryview(body)
                 async with asyncio.timeout(SEND_SECONDS):
-                    for start in range(0, size, SEND_SLICE):
-                        await writer.write(view[start : start + SEND_SLICE])
+                    for piece in body:
+                        view = memoryview(piece)
+                        for start in range(0, len(piece), SEND_SLICE):
+                            await writer.write(view[start : start + SEND_SLICE])
             await response.write_eof()
             self._stats.block_bytes_served += size
         except TimeoutError:

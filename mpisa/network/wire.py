@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from mpisa.network.ports import BlockSource
@@ -18,6 +19,7 @@ MAX_CID_TEXT = 128
 MAX_BATCH_BYTES = 4 << 20
 """A batched answer ends after the block that makes it larger than this, less one block."""
 
+LARGE_PIECE = 64 << 10
 MAX_PROBLEM_BYTES = 4096
 MAX_DETAIL = 1000
 ABSENT = 0xFFFFFFFF
@@ -56,8 +58,10 @@ def decode_wants(body: bytes, max_count: int) -> list[Cid]:
     return [Cid.parse(line) for line in lines]
 
 
-def collect_blocks(source: BlockSource, cids: Sequence[Cid]) -> tuple[bytes, int]:
-    """The batched answer, and how many blocks it holds: for each CID its length (or ABSENT) and bytes, in order."""
+def collect_blocks(source: BlockSource, cids: Sequence[Cid]) -> tuple[list[bytes], int]:
+    """The batched answer in pieces, and how many blocks it holds: for each CID its length (or ABSENT) and bytes, in
+    order. Small pieces are joined, large ones are the blocks themselves.
+    """
     parts: list[bytes] = []
     total = count = 0
     for cid in cids:
@@ -70,25 +74,59 @@ def collect_blocks(source: BlockSource, cids: Sequence[Cid]) -> tuple[bytes, int
         parts += (_LENGTH.pack(len(data)), data)
         total += len(data)
         count += 1
-    return b"".join(parts), count
+    return list(_joined(parts)), count
 
 
-def decode_blocks(answer: bytes, asked: int) -> tuple[bytes | None, ...]:
-    """Inverse of `collect_blocks`. Raises Rejection(MALFORMED) for more blocks than asked, or a cut one."""
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) < LARGE_PIECE:
+            small.append(part)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield part
+    if small:
+        yield b"".join(small)
+
+
+class _Chunks:
+    """Bytes that came in pieces, taken from the front; each is copied once."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = deque(memoryview(chunk) for chunk in chunks if chunk)
+        self.left = sum(len(chunk) for chunk in self._chunks)
+
+    def take(self, count: int) -> bytes:
+        taken: list[memoryview] = []
+        self.left -= count
+        while count:
+            chunk = self._chunks.popleft()
+            if len(chunk) > count:
+                self._chunks.appendleft(chunk[count:])
+                chunk = chunk[:count]
+            taken.append(chunk)
+            count -= len(chunk)
+        return b"".join(taken)
+
+
+def decode_blocks(answer: Iterable[bytes], asked: int) -> tuple[bytes | None, ...]:
+    """Inverse of `collect_blocks`, from the answer's pieces as they came. Raises Rejection(MALFORMED) for more blocks
+    than asked, or a cut one.
+    """
     blocks: list[bytes | None] = []
-    position = 0
-    while position < len(answer):
-        if len(blocks) >= asked or position + 4 > len(answer):
+    chunks = _Chunks(answer)
+    while chunks.left:
+        if len(blocks) >= asked or chunks.left < _LENGTH.size:
             raise Rejection(RejectionReason.MALFORMED, f"batch, expected at most {asked} blocks")
-        (length,) = _LENGTH.unpack_from(answer, position)
-        position += 4
+        (length,) = _LENGTH.unpack(chunks.take(_LENGTH.size))
         if length == ABSENT:
             blocks.append(None)
             continue
-        if position + length > len(answer):
+        if length > chunks.left:
             raise Rejection(RejectionReason.MALFORMED, f"batch, block {len(blocks)} is cut")
-        blocks.append(answer[position : position + length])
-        position += length
+        blocks.append(chunks.take(length))
     return tuple(blocks)
 
 

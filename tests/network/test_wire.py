@@ -27,7 +27,10 @@ def test_a_batch_says_what_is_absent_and_ends_when_it_is_large():
     large = [blocks.add(bytes([index]) * (1 << 20)) for index in range(6)]
     answer, count = wire.collect_blocks(blocks, [small, absent, *large])
     assert count == 4
+    assert len(answer) == 6, "small pieces are joined, large blocks are not copied"
     decoded = wire.decode_blocks(answer, 8)
+    joined = b"".join(answer)
+    assert wire.decode_blocks([joined[at : at + 999] for at in range(0, len(joined), 999)], 8) == decoded
     assert decoded[:2] == (b"small", None)
     assert len(decoded) == 5, "the fourth large block would pass the bound"
     assert [len(block or b"") for block in decoded[2:]] == [1 << 20] * 3
@@ -35,7 +38,7 @@ def test_a_batch_says_what_is_absent_and_ends_when_it_is_large():
 
 @pytest.mark.parametrize("answer", [b"\0", b"\0\0\0\5abcd", b"\0\0\0\1a\0\0\0\1b"])
 def test_a_broken_batch_is_refused(answer):
-    assert reason(wire.decode_blocks, answer, 1) is RejectionReason.MALFORMED
+    assert reason(wire.decode_blocks, [answer], 1) is RejectionReason.MALFORMED
 
 
 def test_frames_go_both_ways_and_are_bounded():
