@@ -18,6 +18,7 @@ import asyncio
 import datetime
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 
@@ -39,6 +40,10 @@ SILENT_SECONDS = 10.0
 HANDSHAKE_SECONDS = 5.0
 KEEPALIVE_SECONDS = 75.0
 MAX_RATE_KEYS = 4096
+MAX_TOKENS = 4096
+TOKEN_SECONDS = 5.0
+"""For so long a bearer token that was checked is believed unchecked."""
+
 LISTEN_BACKLOG = 128
 CLOSE_SECONDS = 1.0
 SEND_SLICE = 256 * 1024
@@ -77,6 +82,7 @@ class PeerServer:
         self._auth = ServerAuthenticator(host_key, os.urandom(32))
         self._rates = KeyedLimiter(limits.requests_per_second, limits.request_burst, MAX_RATE_KEYS)
         self._turns = Turns(limits)
+        self._tokens: OrderedDict[str, tuple[PeerId, float]] = OrderedDict()
         self._askers: dict[web.RequestHandler, str] = {}
         self.handlers: dict[str, RequestHandler] = {}
         self._runner: web.AppRunner | None = None
@@ -182,12 +188,22 @@ class PeerServer:
         return _problem(401, error, headers={"WWW-Authenticate": challenge})
 
     def _identify(self, request: web.Request, header: str) -> PeerId:
+        now = asyncio.get_running_loop().time()
+        peer, until = self._tokens.get(header, (PeerId(""), 0.0))
+        if now < until:
+            request[PEER], request[INFO] = peer, None
+            return peer
         try:
             known = self._auth.authenticate(header, request.url.host or "", time.time())
         except Rejection as error:
             raise _BadProof(error.reason, error.detail) from error
         request[PEER] = known.peer_id
         request[INFO] = known.info
+        if known.info is None:
+            self._tokens[header] = known.peer_id, now + TOKEN_SECONDS
+            self._tokens.move_to_end(header)
+            if len(self._tokens) > MAX_TOKENS:
+                self._tokens.popitem(last=False)
         return known.peer_id
 
     def _refuse(self, error: Rejection) -> web.Response:

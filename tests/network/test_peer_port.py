@@ -143,6 +143,7 @@ async def test_a_server_that_restarted_asks_for_proof_again():
         cid = port.blocks.add(b"block")
         assert (await port.client.get_blocks(port.address, [cid, cid], timeout=5)).blocks[0] == b"block"
         port.server._auth = peer_server.ServerAuthenticator(SERVER, b"n" * 32)
+        port.server._tokens.clear()
         assert (await port.client.get_blocks(port.address, [cid, cid], timeout=5)).blocks[0] == b"block"
 
 
@@ -272,3 +273,21 @@ async def test_questions_do_not_wait_behind_downloads():
         assert await port.client.request(port.address, "quick", b"", timeout=10) == b"at once"
         answering.set()
         assert await asyncio.gather(*downloads) == [b"late"] * 8
+
+
+async def test_a_token_that_was_checked_is_believed_for_a_while_and_forgotten(monkeypatch):
+    monkeypatch.setattr(peer_server, "MAX_TOKENS", 1)
+    async with running() as port:
+        cid = port.blocks.add(b"block")
+        await port.client.get_blocks(port.address, [cid], timeout=5)
+        ((header, (peer, until)),) = port.server._tokens.items()
+        assert (peer, until > asyncio.get_running_loop().time()) == (CLIENT.peer_id, True)
+        other = PeerClient(HostKey(bytes([3]) * 32), limits(), NetworkStats())
+        await other.start()
+        await other.get_blocks(port.address, [cid], timeout=5)
+        await other.stop()
+        assert header not in port.server._tokens
+        monkeypatch.setattr(peer_server, "TOKEN_SECONDS", -1.0)
+        port.server._tokens.clear()
+        port.server._auth = peer_server.ServerAuthenticator(SERVER, b"n" * 32)
+        assert (await port.client.get_blocks(port.address, [cid], timeout=5)).blocks == (b"block",)
