@@ -23,6 +23,7 @@ TREE = {
     "wallet": Lazy("mpisa.cli.wallet", "wallet", "Accounts and their keys.", _CHAIN),
     "devnet": Lazy("mpisa.cli.devnet", "devnet", "A network of validators on this machine.", _NODES),
     "node": Lazy("mpisa.cli.node", "node", "One node: set up, run, look after.", _NODES),
+    "doctor": Lazy("mpisa.cli.doctor", "doctor", "What is wrong with a node, and what to type.", _NODES),
     "demo": Lazy("mpisa.cli.demo", "demo", "A real model's trip through four validators, checked.", _TOOLS),
     "bench": Lazy("mpisa.cli.bench", "bench", "Measure, next to the peer and the limit.", _TOOLS),
     "selftest": Lazy("mpisa.cli.selftest", "selftest", "Check this installation, offline.", _TOOLS),

@@ -11,10 +11,11 @@ import click
 
 from mpisa.cli import operating, store
 from mpisa.cli.commands import group
+from mpisa.cli.doctor import doctor
 from mpisa.cli.failures import repairable
 from mpisa.cli.render import emit, emit_line, fields, hint, note, progress, size, table
 from mpisa.cli.settings import current, given_passphrase
-from mpisa.primitives.errors import IntegrityError, NotFound, StoreDamaged, UsageError
+from mpisa.primitives.errors import IntegrityError, NotFound, StoreBusy, StoreDamaged, UsageError
 
 if TYPE_CHECKING:
     from mpisa.config import PeerEntry
@@ -31,6 +32,7 @@ def node() -> None:
 for operating_command in operating.COMMANDS:
     node.add_command(operating_command)
 node.add_command(store.gc)
+node.add_command(doctor)
 
 
 @node.command(
@@ -162,9 +164,46 @@ def _damages(damages: Iterable[Damage]) -> list[dict[str, object]]:
     return [{"file": d.file, "offset": d.offset, "cid": d.cid and str(d.cid), "reason": d.reason} for d in damages]
 
 
-@node.command("verify", examples=("mpisa node verify --home ./node", "mpisa node verify --home ~/.mpisa/node1 --json"))
+@node.command("verify", examples=("mpisa node verify", "mpisa node verify --home ~/.mpisa/node1 --json"))
 def verify() -> None:
-    """Read every store of a stopped node whole and hash its blocks again. Exit code 5 when something is damaged."""
+    """Hash all blocks again. Exit code 5 when something is damaged.
+
+    A running node does it beside its work. Of a stopped one every other store is read whole too.
+    """
+    home = current().home_or_default()
+    if current().endpoint is not None or not (home / "config.toml").exists() or _runs(home):
+        _verify_running(home)
+    else:
+        _verify_stopped()
+
+
+def _runs(home: Path) -> bool:
+    from mpisa.node.home import Home, HomeLock
+
+    try:
+        with HomeLock(Home(home)):
+            return False
+    except StoreBusy:
+        return True
+
+
+def _verify_running(home: Path) -> None:
+    with current().client() as client, progress("verify", None) as advance:
+        report = client.verify_store(progress=advance)
+    emit(
+        report.to_dict(),
+        lambda: f"{report.blocks} blocks, {size(report.bytes_hashed)} hashed, {report.damaged} damaged",
+    )
+    if report.damages:
+        first = report.damages[0]
+        raise IntegrityError(
+            f"{report.damaged} damaged places, the first in {first.file} at byte {first.offset}: {first.reason}",
+            hint=f"stop the node, then mpisa node repair --home {home}",
+        )
+    note("stop the node to read its ledger, vertices and pins whole too")
+
+
+def _verify_stopped() -> None:
     from mpisa.node.upkeep import check
     from storage.packs import DiskBlockStore
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from mpisa.ledger.standing import StakeStanding, StakingStanding
     from mpisa.node.collecting import CollectionState
     from mpisa.node.content import EntryPage
+    from mpisa.node.diagnosis import Facts
     from mpisa.node.epoch_proof import Entry
     from mpisa.node.events import EventGroup
+    from mpisa.node.inspecting import Verification
     from mpisa.node.views import (
         AccountView,
         CarView,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
     from mpisa.primitives.selection import Selection
+    from storage.blockstore import VerifyReport
     from storage.gc import GcReport
     from storage.importer import ImportResult
     from storage.paths import Resolved
@@ -228,6 +231,18 @@ class NodeFacade(Protocol):
 
     async def collect(self, *, dry_run: bool = False) -> GcReport:
         """Give back the space of what no pin keeps. Raises StoreDamaged, DiskFull, NotReady."""
+        ...
+
+    async def verify(self) -> VerifyReport:
+        """Hash every block again, beside everything else. Raises NotReady while another verification runs."""
+        ...
+
+    def verification(self) -> Verification:
+        """Whether a verification runs, how far it is, and the report of the last one."""
+        ...
+
+    async def facts(self) -> Facts:
+        """What a diagnosis goes by; looks through pins for a few seconds at most."""
         ...
 
     def collection(self) -> CollectionState:

@@ -22,6 +22,7 @@ from mpisa.node.clock import Clock, SystemClock
 from mpisa.node.events import EventHub
 from mpisa.node.following import follow
 from mpisa.node.home import HomeLock
+from mpisa.node.inspecting import facts_of
 from mpisa.node.link_faults import faults_of, rules_of
 from mpisa.node.logs import configure_logging
 from mpisa.node.metrics import metrics_of
@@ -42,10 +43,13 @@ if TYPE_CHECKING:
     from mpisa.node.chain_view import Chain
     from mpisa.node.collecting import CollectionState
     from mpisa.node.content import Content
+    from mpisa.node.diagnosis import Facts
     from mpisa.node.flow import Flow
+    from mpisa.node.inspecting import Verification
     from mpisa.node.views import DagView, LinkFault, NodeStatus, PeerView, TransactionStatus, VertexView
     from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
+    from storage.blockstore import VerifyReport
     from storage.gc import GcReport
 
 MAX_WAIT_S = 600.0
@@ -204,6 +208,7 @@ class Node:
             await self._run_group(runtime, started, announcements)
         finally:
             runtime.collecting.close()
+            runtime.inspecting.close()
             runtime.publishing.close()
             runtime.content.close()
             runtime.blobs.close()
@@ -312,6 +317,18 @@ class Node:
     def collection(self) -> CollectionState:
         """Whether a collection runs, how far it is, and the report of the last one."""
         return self._running.collecting.state
+
+    async def verify(self) -> VerifyReport:
+        """Hash every block again, beside everything else."""
+        return await self._running.inspecting.verify()
+
+    def verification(self) -> Verification:
+        """Whether a verification runs, how far it is, and the report of the last one."""
+        return self._running.inspecting.state
+
+    async def facts(self) -> Facts:
+        """What a diagnosis goes by."""
+        return await facts_of(self._running, self._setup)
 
     def metrics(self) -> dict[str, float]:
         """Counters (names that end in _total) and gauges."""

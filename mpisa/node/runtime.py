@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mpisa.node.helm import Helm
     from mpisa.node.home import NodeKeys
     from mpisa.node.inbox import Inbox
+    from mpisa.node.inspecting import Inspecting
     from mpisa.node.links import Links
     from mpisa.node.mempool import Mempool
     from mpisa.node.ordering import Ordering
@@ -98,6 +99,7 @@ class Runtime:
     blobs: BlobStore
     content: Content
     collecting: Collecting
+    inspecting: Inspecting
     chain: Chain
     stages: Stages
     freshness: Freshness

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mpisa import sdk  # its models are imported when the first answer is asked for
 from mpisa.sdk.collecting import collect
 from mpisa.sdk.connection import Connection, segment
+from mpisa.sdk.inspecting import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,6 +35,14 @@ class ChainClient(Connection):
     ) -> models.GcResult:
         """Have the node give back the space of what no pin keeps; returns when it has."""
         return await collect(self.transport, dry_run, progress)
+
+    async def verify_store(self, *, progress: Callable[[int, int | None], None] | None = None) -> models.StoreCheck:
+        """Have the node hash every block again; returns when it has. `progress`: bytes done, of about how many."""
+        return await verify_store(self.transport, progress)
+
+    async def diagnose(self) -> models.Diagnosis:
+        """What is wrong with the node, why that matters, and what to do."""
+        return await self.transport.call(sdk.models.Diagnosis, "GET", "/v1/doctor")
 
     async def collection(self) -> models.GcState:
         """Whether a collection runs, how far it is, and what the last one did."""

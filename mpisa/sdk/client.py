@@ -77,6 +77,12 @@ class Client:
     ) -> models.GcResult:
         return self._run(self._client.collect(dry_run=dry_run, progress=progress))
 
+    def verify_store(self, *, progress: Progress | None = None) -> models.StoreCheck:
+        return self._run(self._client.verify_store(progress=progress))
+
+    def diagnose(self) -> models.Diagnosis:
+        return self._run(self._client.diagnose())
+
     def collection(self) -> models.GcState:
         return self._run(self._client.collection())
 

@@ -50,7 +50,7 @@ from mpisa.sdk.chain_models import (
     ValidatorStanding,
 )
 from mpisa.sdk.dag_models import Dag, DagAuthority, DagRef, DagRound, DagSlot, DagVertex, DagVertexDetail
-from mpisa.sdk.store_models import GcResult, GcState
+from mpisa.sdk.store_models import Diagnosis, Finding, GcResult, GcState, StoreCheck, StoreCheckState, StoreDamage
 
 __all__ = [
     "Account",
@@ -75,11 +75,13 @@ __all__ = [
     "DagSlot",
     "DagVertex",
     "DagVertexDetail",
+    "Diagnosis",
     "Entries",
     "Entry",
     "EpochPage",
     "Event",
     "External",
+    "Finding",
     "GcResult",
     "GcState",
     "GenesisDocument",
@@ -112,6 +114,9 @@ __all__ = [
     "Staking",
     "StateProof",
     "StateValue",
+    "StoreCheck",
+    "StoreCheckState",
+    "StoreDamage",
     "StreamAnswer",
     "Transaction",
     "Validator",

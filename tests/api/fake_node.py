@@ -30,9 +30,11 @@ from mpisa.node.car_upload import CarBlocks, is_whole, missing_of, take_car
 from mpisa.node.collecting import CollectionState
 from mpisa.node.content import Content
 from mpisa.node.dag import Walk
+from mpisa.node.diagnosis import Facts
 from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
+from mpisa.node.inspecting import Verification
 from mpisa.node.link_faults import rules_of
 from mpisa.node.pipe import BytePipe
 from mpisa.node.providers import Providers
@@ -89,7 +91,7 @@ from mpisa.primitives.staking_parameters import MAX_SPAN_MS, StakingParameters
 from mpisa.primitives.state_keys import RECORD_SPACE, account_key, name_key, record_prefix
 from mpisa.primitives.transaction import decode_transaction
 from mpisa.primitives.validator_record import ValidatorRecord
-from storage.blockstore import MemoryBlockStore
+from storage.blockstore import MemoryBlockStore, VerifyReport
 from storage.car import export_car
 from storage.gc import GcReport
 from storage.importer import ImportResult, import_stream, import_tar
@@ -523,6 +525,30 @@ def content_of(store: MemoryBlockStore) -> Content:
     return Content(store, Retriever(environment), providers, executor)
 
 
+WELL = Facts(
+    home="/home",
+    halted=None,
+    not_ready=(),
+    disk_error=None,
+    disk_free=1 << 40,
+    disk_total=2 << 40,
+    store_used=0,
+    store_max=None,
+    open_files=100,
+    max_files=1024,
+    connected=3,
+    expected_peers=3,
+    reprovide_lag=0.0,
+    reprovide_interval=43_200.0,
+    damaged=None,
+    first_damage="",
+    pins=1,
+    pins_checked=1,
+    incomplete=(),
+)
+"""Of a node that has nothing to complain of."""
+
+
 class FakeNode:
     """See `mpisa.node.facade.NodeFacade`."""
 
@@ -543,6 +569,8 @@ class FakeNode:
         self.reasons: list[str] = []
         self.faults: tuple[LinkFault, ...] = ()
         self.collected: GcReport | None = None
+        self.verified: VerifyReport | None = None
+        self.known_facts = WELL
         self.peer_id = f"12D3KooW{home.name}"
         self.fault: Exception | None = None
         self.refusal: MpisaError | None = None
@@ -613,6 +641,16 @@ class FakeNode:
     async def collect(self, *, dry_run: bool = False) -> GcReport:
         self.collected = GcReport(5, 2, 300, 0, 1, 0 if dry_run else 300, 0, 1.5, 0.25, False, (), 0, dry_run)
         return self.collected
+
+    async def verify(self) -> VerifyReport:
+        self.verified = self.blobs.store.verify()
+        return self.verified
+
+    def verification(self) -> Verification:
+        return Verification(False, 0, 0, self.verified)
+
+    async def facts(self) -> Facts:
+        return self.known_facts
 
     def collection(self) -> CollectionState:
         return CollectionState(False, "", 0, 0, self.collected)
