@@ -216,21 +216,23 @@ def remove_retired(packs: PackFiles, pack: int) -> int:
     return retire_file(packs, pack) + sum(retire_file(packs, number) for number in behind)
 
 
-def retire_file(packs: PackFiles, pack: int) -> int:
+def retire_file(packs: PackFiles, pack: int, previous_length: int | None = None) -> int:
     """Remove a pack, or cut it to its header where that is needed; bytes freed. Harmless when done already.
 
-    The header is written over in place: cutting a file needs no space, so it also works on a disk that is full.
+    The header is written over in place: cutting a file needs no space, so it also works on a disk that is full. Where
+    a crash has torn it, `previous_length` makes it again.
     """
     path = packs.path(pack)
     try:
         size = packs.size(pack) if path.exists() else 0
-        if not needs_header(packs, pack):
+        header = _header(packs, pack) if size else None
+        if header is None and size and previous_length is not None:
+            header = PackHeader(pack, previous_length)
+        if header is None or not _holds_records(packs, pack - 1):
             packs.forget(pack)
             path.unlink(missing_ok=True)
             packs.layer.sync_directory(path.parent)
             return size
-        header = _header(packs, pack)
-        assert header is not None
         with packs.lease(pack) as descriptor:
             raw = encode_pack_header(PackHeader(pack, header.previous_length, retired=True))
             write_fully(packs.layer, descriptor, [raw], 0)

@@ -67,10 +67,10 @@ def finish_retirements(packs: PackFiles, index: BlockIndex, tail: Tail) -> None:
             continue
         if pack not in sealed:
             unknown.append(pack)
-        elif sealed[pack] == PACK_HEADER_BYTES and (
+        elif sealed[pack] == PACK_HEADER_BYTES and (  # also where the header that says so was torn
             packs.size(pack) > PACK_HEADER_BYTES or not is_retired(packs, pack)
         ):
-            retire_file(packs, pack)
+            retire_file(packs, pack, sealed.get(pack - 1))
     if not unknown:
         return
     used = {entry.pack for entry in index.entries()}

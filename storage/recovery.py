@@ -51,11 +51,15 @@ def recover(packs: PackFiles, index: BlockIndex, *, index_lost: bool, on_damage:
     """Bring packs and index into agreement. Raises StoreDamaged unless `on_damage` lets damage pass, and OSError."""
     checkpoint = index.checkpoint() or EMPTY_CHECKPOINT
     numbers = _whole_packs(packs)
-    _check_presence(packs, index.sealed(), checkpoint, numbers, on_damage)
+    sealed = index.sealed()
+    _check_presence(packs, sealed, checkpoint, numbers, on_damage)
     if not numbers:
         return Tail(0, 0, 0, checkpoint.blocks)
     blocks = checkpoint.blocks
-    headers = {number: _header(packs, number, on_damage) for number in numbers}
+    headers = {
+        number: _header(packs, number, _pass_over if sealed.get(number) == PACK_HEADER_BYTES else on_damage)
+        for number in numbers
+    }
     for number, following in pairwise(numbers):
         if number >= checkpoint.pack:
             length = _sealed_length(packs, number, headers[number], headers[following], on_damage)
@@ -85,6 +89,10 @@ def catch_up(packs: PackFiles, index: BlockIndex, tail: Tail) -> int:
         )
         blocks = _index_records(packs, index, number, start, end, blocks, refuse, following)
     return blocks
+
+
+def _pass_over(_damage: Damage) -> None:
+    """What to do with the header of a pack that is being retired: the crash may have torn it. See opening.py."""
 
 
 def _whole_packs(packs: PackFiles) -> list[int]:

@@ -347,3 +347,19 @@ def test_a_lost_index_brings_dead_blocks_back_at_most(tmp_path: Path) -> None:
     assert home.here(12) == [5]
     assert home.store.verify().intact
     home.close()
+
+
+def test_a_header_that_a_crash_tore_is_made_again(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.fill(12)
+    for i in (0, 1, 2, 3):
+        home.pins.pin(block(i)[0], PinKind.DIRECT)
+    middle = pack_path(tmp_path, 2).read_bytes()
+    home.collect()
+    home.close()
+    header = pack_path(tmp_path, 2).read_bytes()
+    pack_path(tmp_path, 2).write_bytes(header[:10] + bytes(6) + middle[16:])
+    home = Home(tmp_path)
+    assert pack_path(tmp_path, 2).read_bytes() == header
+    assert home.here(12) == [0, 1, 2, 3]
+    home.close()
