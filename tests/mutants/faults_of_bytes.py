@@ -18,7 +18,7 @@ COLLECTING = (
         LEASES,
         "if not self._protects(multihash, place, start)",
         "if True",
-        *ANY_ORDER,
+        *COLLECTIONS,
     ),
     mutant(
         "lets a put find a block that is about to go",
@@ -42,10 +42,10 @@ COLLECTING = (
         *ANY_ORDER,
     ),
     mutant(
-        "removes a pack though the index may still point into it after a power cut",
+        "removes a pack that the index still has after a power cut",
         "storage/index.py",
-        "        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=True)\n\n    def forget(",
-        "        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=False)\n\n    def forget(",
+        "        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=True)\n\n    def close(",
+        "        self.database.write([*changes, _checkpoint_change(checkpoint)], sync=False)\n\n    def close(",
         *ANY_ORDER,
     ),
     mutant(
@@ -74,7 +74,7 @@ COLLECTING = (
         APPENDING,
         "if self.max_bytes is not None and blocks and self.bytes + size + header > self.max_bytes:",
         "if False:",
-        *ANY_ORDER,
+        *COLLECTIONS,
     ),
     mutant(
         "marks only what a directly linked block holds",

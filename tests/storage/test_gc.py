@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from mpisa.primitives.dag_pb import PBLink, PBNode, encode_node
 from mpisa.primitives.errors import NotReady, StoreDamaged
 from mpisa.primitives.ipld import Link, encode_dag_cbor
 from storage import compaction, marking
+from storage.blockstore import QuotaExceeded
+from storage.files import OsFiles
 from storage.gc import Collector, GcReport
 from storage.packs import DiskBlockStore
 from storage.pins import PinKind, PinReason, PinStore
@@ -363,3 +365,30 @@ def test_a_header_that_a_crash_tore_is_made_again(tmp_path: Path) -> None:
     assert pack_path(tmp_path, 2).read_bytes() == header
     assert home.here(12) == [0, 1, 2, 3]
     home.close()
+
+
+def test_compaction_keeps_the_limit_too(tmp_path: Path) -> None:
+    """Without room for a copy the pack stays; what is all dead goes without any."""
+
+    class Weighed(OsFiles):
+        heaviest = 0
+
+        def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+            written = super().write(descriptor, buffers, offset)
+            Weighed.heaviest = max(Weighed.heaviest, sum(packs_of(tmp_path).values()))
+            return written
+
+    limit = 2 * PACK + 500
+    store = DiskBlockStore.open(tmp_path, max_bytes=limit, max_pack_bytes=PACK, files=Weighed())
+    for i in range(8):
+        store.put([block(i)])
+    with pytest.raises(QuotaExceeded):
+        store.retire(1, lambda cid: cid == block(0)[0], lambda: False)
+    assert all(store.get(block(i)[0]) == block(i)[1] for i in range(8))
+    assert store.retire(2, lambda cid: False, lambda: False).complete
+    retired = store.retire(1, lambda cid: cid == block(0)[0], lambda: False)
+    assert (retired.complete, retired.blocks_kept, retired.blocks_forgotten) == (True, 1, 3)
+    assert [i for i in range(8) if store.has(block(i)[0])] == [0]
+    assert Weighed.heaviest <= limit
+    assert store.verify().intact
+    store.close()
