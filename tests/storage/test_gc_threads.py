@@ -58,7 +58,8 @@ def test_nothing_acknowledged_and_pinned_is_lost_under_traffic(tmp_path: Path, s
     def read() -> None:
         rng = random.Random(seed)
         while time.monotonic() < until:
-            for i in rng.sample(sorted(pinned), min(len(pinned), 20)):
+            known = sorted(pinned.copy())
+            for i in rng.sample(known, min(len(known), 20)):
                 try:
                     assert store.get(block(i)[0]) == block(i)[1]
                 except NotFound:
