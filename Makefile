@@ -55,11 +55,12 @@ format: $(STAMPS)/dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMPS)/dev ## measure on this machine and write docs/benchmarks.md
+bench: $(STAMPS)/dev $(STAMPS)/interop ## measure on this machine and write docs/benchmarks.md
 	$(BIN)/mpisa bench network --write docs/benchmarks.md
 	$(BIN)/mpisa bench consensus --catch-up --write docs/benchmarks.md
 	$(BIN)/mpisa bench consensus --growth --plot docs/consensus-growth.svg --write docs/benchmarks.md
 	$(BIN)/mpisa bench state --write docs/benchmarks.md
+	$(BIN)/mpisa bench storage --against kubo --write docs/benchmarks.md
 
 lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
 	scripts/lock.sh

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mpisa.cli.bench.kubo import CHILD
 from mpisa.network.peer_id import decode_base58, encode_base58
 from mpisa.network.ports import PeerAddress, PeerId
 from mpisa.primitives.dag_pb import decode_varint, encode_varint
@@ -71,8 +72,7 @@ class Asked:
 
 class Kubo(Asked):
     def __init__(self, home: Path) -> None:
-        child = Path(__file__).parent / "kubo_child.py"
-        super().__init__([sys.executable, str(child), required(KUBO), str(home / "repo")], home / "kubo.err")
+        super().__init__([sys.executable, str(CHILD), required(KUBO), str(home / "repo")], home / "kubo.err")
 
 
 class Helia(Asked):

@@ -2,8 +2,9 @@
 
 `result` is the form of a figure, `network` takes the figures of a devnet, `reference` is what its transfer is compared
 with, `burst` publishes a hundred things at once; `consensus` puts load on one, `soak` for long, `load` makes it,
-`limits` bounds it;
-`state` fills a state map, `state_worker` holds it; `machine` reads processes, `report` writes docs/benchmarks.md.
+`limits` bounds it; `state` fills a state map, `state_worker` holds it; `storage` takes the figures of bytes, with
+`storage_worker` and `storage_network` on our side and `kubo` on the other; `asked` is a process that is measured;
+`machine` reads processes, `report` writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -115,6 +116,28 @@ def measure_state(keys: int, write: Path | None) -> None:
     from mpisa.cli.bench import report, state
 
     found = state.run(keys, note)
+    if write is not None:
+        report.write(write, found)
+        note(f"written to {write}")
+    emit(found.to_json(), lambda: table(report.rows(found), report.HEADERS))
+
+
+@bench.command(
+    "storage",
+    examples=(
+        "mpisa bench storage --against kubo --json",
+        "mpisa bench storage --against kubo --write docs/benchmarks.md",
+        "mpisa bench storage --quick",
+    ),
+)
+@click.option("--against", type=click.Choice(["kubo"]), help="Also measure this peer, in the same run.")
+@click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
+@click.option("--quick", is_flag=True, help="Once, and small: to see that it works, not to quote.")
+def measure_storage(against: str | None, write: Path | None, quick: bool) -> None:
+    """Adding, verifying, collecting and moving bytes, next to Kubo and the limits of this machine."""
+    from mpisa.cli.bench import report, storage
+
+    found = storage.run(quick, against, note)
     if write is not None:
         report.write(write, found)
         note(f"written to {write}")

@@ -68,6 +68,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever had in RAM."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text[text.index("VmHWM:") :].split()[1]) * 1024
+
+
 def own_bytes(pid: int) -> int:
     """Of that memory what is the process's own: mapped tables of a database are the page cache's."""
     text = Path(f"/proc/{pid}/status").read_text()
