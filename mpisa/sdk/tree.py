@@ -147,7 +147,7 @@ def build(source: Source, profile: Profile, emit: Emit) -> Built:
         root = work.add_path(str(source.path), follow=True)
     else:
         assert source.path is not None
-        root = _build_directories(work, source.items, work.describe(source.path.stat()))
+        root = _build_directories(work, source.items, describe(source.path.stat(), profile))
     return Built(root.cid, work.size, work.blocks)
 
 
@@ -158,7 +158,7 @@ def _build_directories(work: _Work, items: list[Item], said: Metadata) -> Node:
         if stat.S_ISDIR(item.mode):
             entries[item.name] = {}
         elif stat.S_ISLNK(item.mode):
-            leaf = make_symlink(item.target, work.profile, work.describe(item.status).mtime)
+            leaf = make_symlink(item.target, work.profile, describe(item.status, work.profile).mtime)
             work.emit(leaf.node.cid, leaf.block)
             entries[above][name] = leaf.node
         else:
@@ -166,9 +166,18 @@ def _build_directories(work: _Work, items: list[Item], said: Metadata) -> Node:
     directories = [item for item in items if stat.S_ISDIR(item.mode)]
     for item in sorted(directories, key=lambda item: item.name.count("/"), reverse=True):
         above, _, name = item.name.rpartition("/")
-        metadata = work.describe(item.status)
+        metadata = describe(item.status, work.profile)
         entries[above][name] = build_directory(entries.pop(item.name), work.profile, work.emit, metadata)
     return build_directory(entries[""], work.profile, work.emit, said)
+
+
+def describe(status: os.stat_result, profile: Profile) -> Metadata:
+    """What the profile keeps of mode and modification time."""
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
+    return Metadata(
+        stat.S_IMODE(status.st_mode) if profile.preserve_mode else None,
+        Mtime(seconds, nanoseconds or None) if profile.preserve_mtime else None,
+    )
 
 
 @dataclass(slots=True)
@@ -191,14 +200,6 @@ class _Work:
         self.blocks += 1
         self._emit(cid, block, content)
 
-    def describe(self, status: os.stat_result) -> Metadata:
-        """What the profile keeps of mode and modification time."""
-        seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-        return Metadata(
-            stat.S_IMODE(status.st_mode) if self.profile.preserve_mode else None,
-            Mtime(seconds, nanoseconds or None) if self.profile.preserve_mtime else None,
-        )
-
     def add_file(self, chunks: Iterator[bytes], said: Metadata = NO_METADATA) -> Node:
         builder = BalancedBuilder(self.profile, self.emit, said)
         leaves = (make_leaf(chunk, self.profile) for chunk in chunks)
@@ -220,7 +221,7 @@ class _Work:
             if not stat.S_ISREG(before.st_mode):
                 raise IntegrityError(f"{path} is no file any more", hint="try again when nobody changes it")
             size = min(self.profile.chunk_size, before.st_size + 1)
-            node = self.add_file(_chunks(stream, self.profile.chunk_size, first=size), self.describe(before))
+            node = self.add_file(_chunks(stream, self.profile.chunk_size, first=size), describe(before, self.profile))
             after = os.fstat(descriptor)
         same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if not same or node.filesize != after.st_size:

@@ -3,12 +3,14 @@
 The DAG is built and hashed on this machine (`tree`). Its blocks go in batches: the node is asked which it lacks, these
 are sent as a CAR, and the last CAR names the root, which the node pins when all of its DAG is there. So a put that was
 interrupted goes on when it is called again, whoever began it; one that returns has hashed every byte here, and the node
-has every block durably. At most BATCHES batches are on their way.
+has every block durably. At most BATCHES batches are on their way. A large file of which the node knows nothing goes as
+one stream (`streaming`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from mpisa.primitives.car_stream import encode_car_header, encode_car_section
 from mpisa.primitives.errors import IntegrityError, NotReady
 from mpisa.primitives.profiles import DEFAULT_PROFILE, Profile, profile_by_name
-from mpisa.sdk import models
+from mpisa.sdk import models, streaming
 from mpisa.sdk.ignore import Ignore, read_rules
 from mpisa.sdk.transport import ConnectionCut
 from mpisa.sdk.tree import Built, Source, build, open_source
@@ -64,6 +66,13 @@ async def put(
     else:
         source = Source(None, None, None, path)
     sent = 0
+    is_large = source.items is None and (source.total or 0) >= streaming.WORTH_BYTES
+    # A stream has no mode and no time: a file that is to keep them goes by blocks.
+    file = source.path if is_large and not (chosen.preserve_mode or chosen.preserve_mtime) else None
+    if file is not None and await _patiently(lambda: streaming.is_unknown(transport, file, chosen)):
+        with contextlib.suppress(NotReady, ConnectionCut):  # then block by block: what has come is there
+            silence = max(STORE_SILENCE_S, transport.timeout)
+            return await streaming.send(transport, file, chosen, progress, silence)
     for _ in range(1 if source.stream is not None else 2):
         work = _Upload(transport, source, chosen, progress)
         built, taken = await work.run()

@@ -15,12 +15,12 @@ import pytest
 from mpisa.node.views import CarView
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import IntegrityError, NotReady, UsageError
-from mpisa.primitives.profiles import PROFILES, Profile
-from mpisa.sdk import upload
+from mpisa.primitives.profiles import PROFILES, Profile, profile_by_name
+from mpisa.sdk import streaming, upload
 from mpisa.sdk.async_client import AsyncClient
 from mpisa.sdk.ignore import read_rules
 from mpisa.sdk.tree import Source, build, list_directory, open_source
-from storage.importer import cid_of_path
+from storage.importer import ImportResult, cid_of_path
 from tests.api.fake_node import FakeNode
 from tests.sdk.test_transfer import content, make_tree
 
@@ -188,6 +188,67 @@ async def test_only_what_the_node_lacks_is_sent(client: AsyncClient, tmp_path: P
     assert MIB < changed.sent < MIB + 10_000
 
 
+@pytest.fixture
+def by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files too are sent block by block."""
+    monkeypatch.setattr(streaming, "WORTH_BYTES", 1 << 50)
+
+
+async def test_a_large_new_file_goes_as_one_stream_and_on_by_blocks_when_it_breaks_off(
+    client: AsyncClient, node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(70 * MIB)
+    (tmp_path / "file").write_bytes(data)
+    real = node.blobs.put_stream
+
+    async def breaks(reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        async def some() -> AsyncIterator[bytes]:
+            seen = 0
+            async for part in reader:
+                yield part
+                seen += len(part)
+                if seen > 30 * MIB:
+                    return
+
+        await real(some(), profile=profile)
+        node.blobs.pinned.clear()
+        raise NotReady("the node is stopping")
+
+    monkeypatch.setattr(node.blobs, "put_stream", breaks)
+    stored = await client.put(tmp_path / "file")
+    assert stored.cid == str(cid_of_path(tmp_path / "file"))
+    assert 38 * MIB < stored.sent < 41 * MIB
+    node.blobs.store._blocks.clear()
+    node.blobs.cars.clear()
+    monkeypatch.setattr(node.blobs, "put_stream", real)
+    seen: list[tuple[int, int | None]] = []
+    again = await client.put(tmp_path / "file", progress=lambda done, total: seen.append((done, total)))
+    assert (again.cid, again.sent, node.blobs.cars) == (stored.cid, len(data), [])
+    assert seen[-1] == (len(data), len(data))
+    with_modes = await client.put(tmp_path / "file", profile="unixfs-v0-2015,mode,mtime")
+    keeping = profile_by_name("unixfs-v0-2015,mode,mtime")
+    assert with_modes.cid == str(cid_of_path(tmp_path / "file", keeping))
+
+
+async def test_a_node_that_stores_something_else_is_not_believed(
+    client: AsyncClient, node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(70 * MIB))
+    real = node.blobs.put_stream
+
+    async def other(reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        async def changed() -> AsyncIterator[bytes]:
+            async for part in reader:
+                yield bytes([part[0] ^ 1]) + part[1:]
+
+        return await real(changed(), profile=profile)
+
+    monkeypatch.setattr(node.blobs, "put_stream", other)
+    with pytest.raises(IntegrityError, match="the node stored"):
+        await client.put(tmp_path / "file")
+
+
+@pytest.mark.usefixtures("by_blocks")
 async def test_a_put_that_broke_off_goes_on(client: AsyncClient, node: FakeNode, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(80 * MIB))
     real, taken = node.blobs.put_car, 0
@@ -254,6 +315,23 @@ async def test_a_stream_is_put(client: AsyncClient, tmp_path: Path) -> None:
     assert (stored.cid, stored.size) == (str(cid_of_path(tmp_path / "file")), len(data))
 
 
+async def test_a_file_that_changes_while_it_is_streamed_is_refused(
+    client: AsyncClient, node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(70 * MIB))
+    real = node.blobs.put_stream
+
+    async def meanwhile(reader: AsyncIterator[bytes], *, profile: str | None = None) -> ImportResult:
+        with (tmp_path / "file").open("ab") as stream:
+            stream.write(b"more")
+        return await real(reader, profile=profile)
+
+    monkeypatch.setattr(node.blobs, "put_stream", meanwhile)
+    with pytest.raises(IntegrityError, match="changed while it was read"):
+        await client.put(tmp_path / "file")
+
+
+@pytest.mark.usefixtures("by_blocks")
 async def test_a_file_that_changes_meanwhile_is_refused(
     client: AsyncClient, node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
