@@ -8,7 +8,7 @@ dropped, one that doesn't answer in time rests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,15 @@ class EpochWalk:
         self._chain_hash = chain_hash
 
     async def steps(
-        self, known: EpochRecord, peers: Sequence[PeerId], timeout: float = REQUEST_TIMEOUT_S
+        self,
+        known: EpochRecord,
+        peers: Sequence[PeerId],
+        timeout: float = REQUEST_TIMEOUT_S,
+        require: Callable[[EpochProof], None] = lambda _: None,
     ) -> AsyncIterator[tuple[EpochRecord, EpochProof]]:
         """The epochs behind `known` as far as any of these peers proves them, each with its proof. All are asked at
-        once, so that one which doesn't answer costs `timeout` seconds and no more.
+        once, so that one which doesn't answer costs `timeout` seconds and no more. What fails `require`, which raises
+        Rejection, is its sender's lie as well.
         """
         begun = -1
         while known.epoch > begun:
@@ -45,15 +50,19 @@ class EpochWalk:
             answers = await asyncio.gather(*(self._ask(peer, begun, timeout) for peer in peers))
             for peer, proofs in zip(peers, answers, strict=True):
                 for proof in proofs[known.epoch - begun :]:
-                    record = await self._verified(peer, proof, known)
+                    record = await self._verified(peer, proof, known, require)
                     if record is None:
                         break
                     known = record
                     yield record, proof
 
-    async def _verified(self, peer: PeerId, proof: EpochProof, known: EpochRecord) -> EpochRecord | None:
+    async def _verified(
+        self, peer: PeerId, proof: EpochProof, known: EpochRecord, require: Callable[[EpochProof], None]
+    ) -> EpochRecord | None:
         try:
-            return await self._sources.check(partial(verify_epoch_proof, proof, known, self._chain_hash))
+            record = await self._sources.check(partial(verify_epoch_proof, proof, known, self._chain_hash))
+            require(proof)
+            return record
         except Rejection as rejection:
             self._sources.drop(peer, WHAT, rejection)
             return None

@@ -20,9 +20,9 @@ import structlog
 from consensus.order.ranges import Position, require_window, start_of_tail
 from mpisa.node.chain_records import closing_changes, derived_prefix, genesis_changes, snapshot_changes
 from mpisa.node.epoch_proof import EpochProof, write_entries
+from mpisa.node.pursuit import Pursuit
 from mpisa.node.ranging import Ranging, Stand
 from mpisa.node.snapshots import (
-    EPOCHS,
     HEADER,
     SNAPSHOTS,
     STATE,
@@ -221,16 +221,10 @@ class Joining:
 
     async def _follow_epochs(self) -> Chart:
         """From the epochs known here to the latest that any peer can prove."""
-        chart = known_chart(self._store)
-        for peer in self._sources.usable():
-            async for record, proof in self._walk.steps(chart.latest, [peer]):
-                try:
-                    require_own(self._store, proof)
-                except Rejection as rejection:
-                    self._sources.drop(peer, EPOCHS, rejection)
-                    break
-                chart.records[record.epoch] = record
-                chart.proofs[record.epoch] = proof
+        chart, own = known_chart(self._store), partial(require_own, self._store)
+        async for record, proof in self._walk.steps(chart.latest, self._sources.usable(), require=own):
+            chart.records[record.epoch] = record
+            chart.proofs[record.epoch] = proof
         return chart
 
     async def _is_trusted(self, chart: Chart) -> bool:
@@ -252,9 +246,9 @@ class Joining:
 
     async def _candidates(self, chart: Chart) -> list[Candidate[PeerId]]:
         """Snapshots above our own height, in the order in which to try them."""
-        offers: list[tuple[PeerId, Offer]] = []
-        for peer in self._sources.usable():
-            offers += [(peer, offer) for offer in await self._ask_offers(peer, chart)]
+        peers = self._sources.usable()
+        answers = await asyncio.gather(*(self._ask_offers(peer, chart) for peer in peers))
+        offers = [(peer, offer) for peer, made in zip(peers, answers, strict=True) for offer in made]
         begun = await self._in_writer(partial(StateLoading.root_at, self._place))
         return rank(offers, self._store.height, begun)
 
@@ -290,23 +284,28 @@ class Joining:
         """Whether the whole state is there."""
         while (first := loading.next_path) is not None:
             self.done = int.from_bytes(first, "big") / PATH_SPACE
-            usable = self._sources.usable()
-            peers = [peer for peer in candidate.peers if peer in usable]
-            if not peers:
+            pursuit = Pursuit(
+                f"state from {first.hex()[:8]}",
+                self._sources,
+                partial(self._still_usable, candidate),
+                partial(self._ask_chunk, encode_state_request(candidate.offer.header.height, first)),
+            )
+            if await pursuit.take(partial(self._add, loading)) is None and not self._still_usable(candidate):
                 return False
-            peer = self._sources.next_of(peers)
-            what = f"state from {first.hex()[:8]}"
-            try:
-                raw = await self._sources.ask(peer, STATE, encode_state_request(candidate.offer.header.height, first))
-            except MpisaError as error:
-                self._sources.rest(peer, what, error)
-                continue
-            try:
-                chunk = await self._sources.check(partial(decode_chunk, raw))
-                await self._in_writer(partial(loading.add, chunk))
-            except Rejection as rejection:
-                self._sources.drop(peer, what, rejection)
         self.done = 1.0
+        return True
+
+    def _still_usable(self, candidate: Candidate[PeerId]) -> list[PeerId]:
+        usable = self._sources.usable()
+        return [peer for peer in candidate.peers if peer in usable]
+
+    async def _ask_chunk(self, body: bytes, peer: PeerId) -> bytes:
+        return await self._sources.ask(peer, STATE, body)
+
+    async def _add(self, loading: StateLoading, raw: bytes) -> bool:
+        """Raises Rejection."""
+        chunk = await self._sources.check(partial(decode_chunk, raw))
+        await self._in_writer(partial(loading.add, chunk))
         return True
 
     async def _tail(self, candidate: Candidate[PeerId], chart: Chart) -> list[CertifiedBlock] | None:

@@ -213,6 +213,7 @@ class Node:
             runtime.content.close()
             runtime.blobs.close()
             await runtime.retriever.close()
+            await runtime.behind.ranging.close()
             await runtime.links.stop()
             await runtime.certificates.close()
             await runtime.providing.close()

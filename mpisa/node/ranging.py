@@ -2,16 +2,18 @@
 (docs/protocol.md, section 12).
 
 Spans of heights are asked for ahead of the one that is being checked, each from another peer. Checking goes strictly in
-order, since each block builds on the one before; an answer that is shorter than its span is followed by a question for
-the rest, an answer that fails a check costs its sender the next question. A block too large for one answer comes in
-pieces, each checked against the outline. Non-goals: what is done with the blocks.
+order, since each block builds on the one before; the span that is due is asked of a second peer too when the first
+takes too long (`mpisa.node.patience`), and the first answer that passes every check is taken. An answer that is shorter
+than its span is followed by a question for the rest, an answer that fails a check costs its sender the next question. A
+block too large for one answer comes in pieces, each checked against the outline, from whoever has them. Non-goals: what
+is done with the blocks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from consensus.order.ranges import (
     require_window,
     verify_blocks,
 )
+from mpisa.node.pursuit import Pursuit
 from mpisa.node.serving import BLOCKS, RangeRequest
 from mpisa.node.sources import REQUEST_TIMEOUT_S, Bounds, Sources
 from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason
@@ -42,8 +45,7 @@ if TYPE_CHECKING:
 
 SPAN_BLOCKS = 128
 SPANS_AHEAD = 3
-MAX_FAILURES = 8
-"""Spans in a row that nobody delivered before the caller is told."""
+"""Each is asked of one peer; the one that is due of at most two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,11 @@ class _Checked:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
+    """`last` is the last height that is wanted."""
+
     first: int
     last: int
-    peer: PeerId
-    task: asyncio.Task[RangeAnswer]
+    pursuit: Pursuit[RangeAnswer]
 
 
 class Ranging:
@@ -108,12 +111,30 @@ class Ranging:
         self._sources = sources
         self._parameters = parameters
         self._span_blocks = span_blocks
+        self._polling: dict[PeerId, asyncio.Task[None]] = {}
         self.in_flight = 0
 
     async def poll(self) -> None:
-        """Hears from every usable peer what it can serve."""
-        peers = self._sources.usable()
-        await asyncio.gather(*(self._ask_bounds(peer) for peer in peers))
+        """Hears from every usable peer what it can serve. One that takes long is waited for no longer than it may take,
+        and no second time: its answer counts whenever it comes.
+        """
+        asked = [self._start_poll(peer) for peer in self._sources.usable() if peer not in self._polling]
+        if asked:
+            done, _ = await asyncio.wait(asked, timeout=self._sources.patience.bound)
+            for task in done:
+                task.result()
+
+    async def close(self) -> None:
+        """Waits for no peer any more."""
+        asked = tuple(self._polling.values())
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    def _start_poll(self, peer: PeerId) -> asyncio.Task[None]:
+        task = self._polling[peer] = asyncio.create_task(self._ask_bounds(peer), name="bounds")
+        task.add_done_callback(lambda _: self._polling.pop(peer))
+        return task
 
     async def _ask_bounds(self, peer: PeerId) -> None:
         try:
@@ -123,16 +144,18 @@ class Ranging:
         except MpisaError as error:
             self._sources.rest(peer, "bounds", error)
 
-    async def batches(self, stand: Stand, last: int, among: Collection[PeerId] | None = None) -> AsyncIterator[Batch]:
+    async def batches(
+        self, stand: Stand, last: int, among: Collection[PeerId] | None = None
+    ) -> AsyncGenerator[Batch, None]:
         """What follows on `stand` up to height `last`, or up to the closing header of the epoch; from these peers alone
         where some are named.
 
         Ends early when nobody delivers what comes next.
         """
-        position, first, failures = stand.position, stand.height + 1, 0
+        position, first = stand.position, stand.height + 1
         spans: deque[_Span] = deque()
         try:
-            while position.header.height < last and failures < MAX_FAILURES:
+            while position.header.height < last:
                 while len(spans) < SPANS_AHEAD and first <= last:
                     span = self._launch(first, min(last, first + self._span_blocks - 1), among)
                     if span is None:
@@ -142,15 +165,10 @@ class Ranging:
                 if not spans:
                     return
                 span = spans.popleft()
-                batch = await self._take(span, stand.moved(position))
+                batch = await self._take(span, stand.moved(position), among)
                 if batch is None:
-                    failures += 1
-                    again = self._launch(span.first, span.last, among)
-                    if again is None:
-                        return
-                    spans.appendleft(again)
-                    continue
-                failures, position = 0, batch.after
+                    return
+                position = batch.after
                 yield batch
                 if position.header.closes_epoch:
                     return
@@ -161,17 +179,21 @@ class Ranging:
                     spans.appendleft(rest)
         finally:
             for span in spans:
-                span.task.cancel()
-            await asyncio.gather(*(span.task for span in spans), return_exceptions=True)
+                await span.pursuit.close()
 
     def _launch(self, first: int, last: int, among: Collection[PeerId] | None) -> _Span | None:
         """Asks somebody for these heights; None when nobody has the first."""
-        peers = self._able(first, last, among) or self._able(first, first, among)
-        if not peers:
-            return None
-        peer = self._sources.next_of(peers)
-        task = asyncio.create_task(self._ask(peer, RangeRequest(first, 0, last - first + 1, 0)), name="range")
-        return _Span(first, last, peer, task)
+        pursuit = self._pursuit(f"blocks from {first}", RangeRequest(first, 0, last - first + 1, 0), among)
+        return _Span(first, last, pursuit) if pursuit.begin() else None
+
+    def _pursuit(self, what: str, request: RangeRequest, among: Collection[PeerId] | None) -> Pursuit[RangeAnswer]:
+        first, last = request.height, request.height + request.blocks - 1
+        return Pursuit(
+            what,
+            self._sources,
+            lambda: self._able(first, last, among) or self._able(first, first, among),
+            partial(self._ask, request=request),
+        )
 
     def _able(self, first: int, last: int, among: Collection[PeerId] | None) -> list[PeerId]:
         return [peer for peer in self._sources.able(first, last) if among is None or peer in among]
@@ -181,11 +203,12 @@ class Ranging:
         waits for it at most `wait_ms`, and has `patience_s` to answer after that.
         """
         request = RangeRequest(stand.height + 1, 0, self._span_blocks, wait_ms)
-        task = asyncio.create_task(self._ask(peer, request, patience_s), name="next blocks")
         try:
-            return await self._take(_Span(stand.height + 1, stand.height + 1, peer, task), stand, is_waiting=True)
-        finally:
-            task.cancel()
+            checked = await self._verify(stand, await self._ask(peer, request, patience_s))
+        except MpisaError as error:
+            self._sources.judge(peer, f"blocks from {request.height}", error)
+            return None
+        return None if checked is None else await self._whole(checked, stand, None)
 
     async def _ask(self, peer: PeerId, request: RangeRequest, patience_s: float = REQUEST_TIMEOUT_S) -> RangeAnswer:
         self.in_flight += 1
@@ -198,31 +221,14 @@ class Ranging:
         self._sources.claim(peer, Bounds(answer.certified, answer.lowest))
         return answer
 
-    async def _take(self, span: _Span, stand: Stand, *, is_waiting: bool = False) -> Batch | None:
-        """The answer, checked; None when it brought nothing, and its sender then isn't asked for a while."""
-        what = f"blocks from {span.first}"
-        try:
-            answer = await span.task
-            if not answer.blocks:
-                if not is_waiting:
-                    self._sources.rest(span.peer, what)
-                return None
-            checked = await self._sources.check(partial(self._check, stand, answer))
-            if checked.rest is None:
-                return checked.batch
-            return await self._complete(span.peer, checked, stand)
-        except Rejection as rejection:
-            self._judge(span.peer, what, rejection)
-        except MpisaError as error:
-            self._sources.rest(span.peer, what, error)
-        return None
+    async def _take(self, span: _Span, stand: Stand, among: Collection[PeerId] | None) -> Batch | None:
+        """The span, as far as it came in the first answer that passed; None when nobody delivers it."""
+        checked = await span.pursuit.take(partial(self._verify, stand))
+        return None if checked is None else await self._whole(checked, stand, among)
 
-    def _judge(self, peer: PeerId, what: str, rejection: Rejection) -> None:
-        """A refusal that the peer sent isn't a lie; what its bytes earned here is."""
-        if rejection.reason is RejectionReason.RATE_LIMITED:
-            self._sources.rest(peer, what, rejection)
-        else:
-            self._sources.drop(peer, what, rejection)
+    async def _verify(self, stand: Stand, answer: RangeAnswer) -> _Checked | None:
+        """None when it brought nothing. Raises Rejection."""
+        return await self._sources.check(partial(self._check, stand, answer)) if answer.blocks else None
 
     def _check(self, stand: Stand, answer: RangeAnswer) -> _Checked:
         """In the checking thread."""
@@ -242,7 +248,10 @@ class Ranging:
             done, after = (*done, complete_block(opened, vertices)), opened.after
         for block in done:
             check_signatures(block.vertices, stand.committee)
-        return _Checked(Batch(done, after)) if is_whole else _Checked(Batch(done, after), opened, vertices)
+        if is_whole:
+            return _Checked(Batch(done, after))
+        check_signatures([vertex for vertex, _ in vertices], stand.committee)
+        return _Checked(Batch(done, after), opened, vertices)
 
     def _require_trusted(self, headers: Sequence[Header]) -> None:
         """That none of these is another header of the height whose header is known."""
@@ -256,18 +265,37 @@ class Ranging:
                     f"header {height}: expected the trusted {expected.hex()}, got {header.hash.hex()}",
                 )
 
-    async def _complete(self, peer: PeerId, checked: _Checked, stand: Stand) -> Batch:
-        """Fetches the rest of a large block, a piece at a time."""
+    async def _whole(self, checked: _Checked, stand: Stand, among: Collection[PeerId] | None) -> Batch | None:
+        """With the rest of a large block, a piece at a time from whoever delivers it; None when nobody does."""
         opened, found = checked.rest, list(checked.found)
-        assert opened is not None
+        if opened is None:
+            return checked.batch
+        height = opened.header.height
         while len(found) < len(opened.refs):
-            answer = await self._ask(peer, RangeRequest(opened.header.height, len(found), 1, 0))
-            if not answer.blocks or not answer.blocks[0].vertices:
-                raise Rejection(
-                    RejectionReason.UNAVAILABLE, f"{len(opened.refs) - len(found)} vertices of the block don't come"
-                )
-            raws = answer.blocks[0].vertices
-            found += await self._sources.check(partial(read_vertices, opened, len(found), raws, self._parameters))
-        block = complete_block(opened, found)
-        await self._sources.check(partial(check_signatures, block.vertices, stand.committee))
-        return Batch((*checked.batch.blocks, block), opened.after)
+            pursuit = self._pursuit(
+                f"vertices of block {height} from {len(found)}", RangeRequest(height, len(found), 1, 0), among
+            )
+            piece = await pursuit.take(partial(self._verify_piece, stand, opened, len(found)))
+            if piece is None:
+                return None
+            found += piece
+        return Batch((*checked.batch.blocks, complete_block(opened, found)), opened.after)
+
+    async def _verify_piece(
+        self, stand: Stand, opened: OpenBlock, first: int, answer: RangeAnswer
+    ) -> tuple[tuple[Vertex, bytes], ...] | None:
+        """None when it brought nothing. Raises Rejection."""
+        if not answer.blocks or not answer.blocks[0].vertices:
+            return None
+        raws = answer.blocks[0].vertices
+        return await self._sources.check(partial(self._read_piece, stand, opened, first, raws))
+
+    def _read_piece(
+        self, stand: Stand, opened: OpenBlock, first: int, raws: Sequence[bytes]
+    ) -> tuple[tuple[Vertex, bytes], ...]:
+        """In the checking thread. An id doesn't bind its vertex's signature, so that is checked where the bytes are
+        known to be this peer's.
+        """
+        vertices = read_vertices(opened, first, raws, self._parameters)
+        check_signatures([vertex for vertex, _ in vertices], stand.committee)
+        return vertices

@@ -1,8 +1,8 @@
 """Who can hand this node what it lacks: connected peers, what each claims to have, and who was found lying.
 
 A claim is a hint: it decides whom to ask, nothing else. A peer whose bytes fail a check is named in the log and not
-asked again for a long while; one that couldn't be reached or had nothing rests for a short one. If all rest, the
-caller waits.
+asked again for a long while; one that couldn't be reached or had nothing rests for a short one, and one that didn't
+answer in time is asked last afterwards (`mpisa.node.patience`). If all rest, the caller waits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from mpisa.primitives.errors import MpisaError, Rejection
+from mpisa.node.patience import NODE_PACE, Patience
+from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason, TimedOut
 
 if TYPE_CHECKING:
     from mpisa.network.ports import Network, PeerId
@@ -51,6 +52,7 @@ class Sources:
         self._checker = checker
         self._until: dict[PeerId, float] = {}
         self._turn = 0
+        self.patience: Patience[PeerId] = Patience(NODE_PACE)
         self.claims: dict[PeerId, Bounds] = {}
         self.liars_dropped = 0
 
@@ -96,6 +98,17 @@ class Sources:
     async def check(self, work: Callable[[], _T]) -> _T:
         """Runs what costs time beside the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._checker, work)
+
+    def judge(self, peer: PeerId, what: str, error: MpisaError) -> None:
+        """What it costs a peer that a question for something checked ended so. A refusal that it sent because too much
+        is asked of it isn't a lie; what its bytes earned here is.
+        """
+        if isinstance(error, Rejection) and error.reason is not RejectionReason.RATE_LIMITED:
+            self.drop(peer, what, error)
+            return
+        if isinstance(error, TimedOut):
+            self.patience.was_slow(peer, asyncio.get_running_loop().time())
+        self.rest(peer, what, error)
 
     def drop(self, peer: PeerId, what: str, error: Rejection) -> None:
         """Its bytes failed a check."""

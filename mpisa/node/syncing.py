@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -295,8 +296,9 @@ class Syncing:
 
         async def fetch() -> None:
             try:
-                async for batch in self._ranging.batches(stand, last):
-                    await queue.put(batch)
+                async with aclosing(self._ranging.batches(stand, last)) as batches:
+                    async for batch in batches:
+                        await queue.put(batch)
             finally:
                 await queue.put(None)
 

@@ -101,7 +101,10 @@ async def syncer(cluster: Cluster, name: str = "syncer", *, span_blocks: int = 8
         )
         try:
             async with network:
-                yield Syncer(store, vertices, network, sources, ranging, find, syncing, applying, heard, home)
+                try:
+                    yield Syncer(store, vertices, network, sources, ranging, find, syncing, applying, heard, home)
+                finally:
+                    await ranging.close()
         finally:
             writer.shutdown(wait=True)  # what was cancelled may still write
             checker.shutdown(wait=True)
