@@ -25,6 +25,7 @@ from mpisa.node.snapshots import (
     decode_offers,
     encode_state_request,
 )
+from mpisa.node.state_reader import StateChunk
 from mpisa.primitives import codec, merkle
 from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.header import Header
@@ -33,7 +34,7 @@ from mpisa.primitives.merkle_range import verify_range
 from tests.simulator.disk import Loading
 from tests.simulator.ledger import Block, State
 from tests.simulator.provider import REFUSED
-from tests.simulator.sources import Ask, Sources, Work, ask_one
+from tests.simulator.sources import Ask, Sources, Work
 
 if TYPE_CHECKING:
     from tests.simulator.keeping_up import KeepingUp
@@ -137,20 +138,15 @@ class Joining:
             yield None
         loading = disk.loading
         while (first := loading.next_path) is not None:
-            usable = self._sources.usable()
-            peers = [peer for peer in candidate.peers if peer in usable]
-            if not peers:
-                return None
-            peer = self._sources.next_of(peers)
-            raw = yield from ask_one(peer, STATE, encode_state_request(header.height, first))
-            if raw is None or raw == REFUSED:
-                self._sources.rest(peer)
-                continue
-            try:
-                chunk = decode_chunk(raw)
-                verify_range(loading.root, first, chunk.last, chunk.entries, chunk.proof)
-            except Rejection as rejection:
-                self._sources.drop(peer, "state", rejection)
+            chunk = yield from self._sources.pursue(
+                lambda: self._still_usable(candidate),
+                STATE,
+                encode_state_request(header.height, first),
+                lambda _, raw, first=first: _chunk(loading.root, first, raw),  # type: ignore[misc]
+            )
+            if chunk is None:
+                if not self._still_usable(candidate):
+                    return None
                 continue
             loading.chunks.append(chunk)
             if len(loading.chunks) % SYNCED_CHUNKS == 0:
@@ -160,6 +156,10 @@ class Joining:
         state = State(entries, merkle.build(entries))
         assert merkle.root_hash(state.root) == header.state_root, "verified chunks make up the state"
         return state
+
+    def _still_usable(self, candidate: Candidate[int]) -> list[int]:
+        usable = self._sources.usable()
+        return [peer for peer in candidate.peers if peer in usable]
 
     def _tail(self, candidate: Candidate[int], chart: Chart) -> Work[list[CertifiedBlock] | None]:
         """The blocks from the base to the snapshot's header, their vertices kept."""
@@ -216,3 +216,10 @@ class Joining:
         base = Block(header, header.hash, state, (), (), (), (), cursor, start, eras, closed_ms, last.outline)
         disk.replace(base, certificates, closings, records, starts, entries)
         self._node.joined(base, offer.certificate)
+
+
+def _chunk(root: bytes, first: bytes, raw: bytes) -> StateChunk:
+    """Raises Rejection."""
+    chunk = decode_chunk(raw)
+    verify_range(root, first, chunk.last, chunk.entries, chunk.proof)
+    return chunk

@@ -1,6 +1,6 @@
 """How a simulated node keeps up with a chain whose past is forgotten: with its engine, by ranges, by a snapshot.
 
-The rules are those of `mpisa.node.{keeping_up,syncing,ranging,own_past}`, whose checks and decisions are the real ones:
+The rules are those of `mpisa.node.{keeping_up,syncing,ranging,patience,own_past}`, whose checks and decisions are real:
 ranges are verified by `Ranging._check`, where a node stands is found by `find_stand`, how far the others are by
 `height_to_reach`, and what was signed and isn't remembered by `OwnPast`. Only who waits for what is simulated.
 """
@@ -25,13 +25,12 @@ from mpisa.primitives.errors import Rejection
 from mpisa.primitives.identifiers import Epoch
 from tests.simulator.joining import Joining
 from tests.simulator.provider import REFUSED
-from tests.simulator.sources import Ask, Pause, Sources, Work, ask_one
+from tests.simulator.sources import Ask, Pause, Sources, Work
 
 if TYPE_CHECKING:
     from tests.simulator.node import Node
 
 SPAN_BLOCKS: Final = 16
-MAX_FAILURES: Final = 8
 CHECK_MS: Final = 150
 FIRST_POLLS_MS: Final = 1_000
 POLL_MS: Final = 1_000
@@ -292,40 +291,30 @@ class Batches:
 
     def next(self) -> Work[Batch | None]:
         """The next ones; None at the end, and when nobody delivers what comes next."""
-        failures = 0
-        while self._stand.height < self._last and failures < MAX_FAILURES and not self._is_over:
-            first = self._stand.height + 1
-            peers = self._able(first, min(self._last, first + SPAN_BLOCKS - 1)) or self._able(first, first)
-            if not peers:
-                return None
-            peer = self._sources.next_of(peers)
-            count = min(SPAN_BLOCKS, self._last - first + 1)
-            raw = yield from ask_one(peer, BLOCKS, RangeRequest(first, 0, count, 0).encode())
-            batch = self._check(peer, raw, count)
-            if batch is None:
-                failures += 1
-                continue
+        if self._stand.height >= self._last or self._is_over:
+            return None
+        first = self._stand.height + 1
+        last = min(self._last, first + SPAN_BLOCKS - 1)
+        batch = yield from self._sources.pursue(
+            lambda: self._able(first, last) or self._able(first, first),
+            BLOCKS,
+            RangeRequest(first, 0, last - first + 1, 0).encode(),
+            lambda peer, raw: self._check(peer, raw, last - first + 1),
+        )
+        if batch is not None:
             self._stand = self._stand.moved(batch.after)
             self._is_over = batch.after.header.closes_epoch
-            return batch
-        return None
+        return batch
 
     def _able(self, first: int, last: int) -> list[int]:
         return [peer for peer in self._sources.able(first, last) if self._among is None or peer in self._among]
 
-    def _check(self, peer: int, raw: bytes | None, count: int) -> Batch | None:
-        if raw is None or raw == REFUSED:
-            self._sources.rest(peer)
+    def _check(self, peer: int, raw: bytes, count: int) -> Batch | None:
+        """None when it brought nothing. Raises Rejection."""
+        answer = decode_answer(raw, count, self._parameters)
+        self._sources.claims[peer] = Bounds(answer.certified, answer.lowest)
+        if not answer.blocks:
             return None
-        try:
-            answer = decode_answer(raw, count, self._parameters)
-            self._sources.claims[peer] = Bounds(answer.certified, answer.lowest)
-            if not answer.blocks:
-                self._sources.rest(peer)
-                return None
-            checked = self._ranging._check(self._stand, answer)
-        except Rejection as rejection:
-            self._sources.drop(peer, "blocks", rejection)
-            return None
+        checked = self._ranging._check(self._stand, answer)
         assert checked.rest is None, "the blocks of a simulation fit into answers"
         return checked.batch
