@@ -81,9 +81,9 @@ class Patience(Generic[_P]):
         """The bound once so many peers have let it pass."""
         return min(self.bound * (1 << min(times, 16)), self._pace.most)
 
-    def choose(self, peers: Sequence[_P], now: float, *, is_due: bool) -> _P:
-        """One after the other, slow ones last; of several peers. For what is due now one that has delivered, if there
-        is any; what is asked for ahead is how a new or a once slow one shows what it can do.
+    def choose(self, peers: Sequence[_P], now: float, *, steps_in: bool) -> _P:
+        """One after the other, slow ones last; of several peers. To step in for another one that has delivered, if
+        there is any; being the first to be asked is how a new or a once slow one shows what it can do.
         """
         self._turn += 1
         start = self._turn % len(peers)
@@ -91,7 +91,7 @@ class Patience(Generic[_P]):
         def rank(peer: _P) -> tuple[float, ...]:
             record = self._records.get(peer, _Record())
             is_slow = now < record.until
-            if is_due:
+            if steps_in:
                 return is_slow, record.strikes, record.answer is None, record.in_flight
             return is_slow, record.in_flight
 
@@ -149,6 +149,7 @@ class Chase(Generic[_P]):
     def __init__(self, patience: Patience[_P]) -> None:
         self._patience = patience
         self._asked: dict[_P, float] = {}  # the earliest first
+        self._is_begun = False
         self._late = 0
         self._wake = 0.0
 
@@ -164,7 +165,7 @@ class Chase(Generic[_P]):
 
     def begin(self, able: Sequence[_P], now: float) -> _P | None:
         """Whom to ask ahead of the time when it is due; None when nobody has it."""
-        return self._ask(self._patience.choose(able, now, is_due=False), now) if able else None
+        return self._ask(able, now) if able else None
 
     def move(self, able: Sequence[_P], now: float) -> Move[_P]:
         """What to do about a thing that is due; `able` are those who may have it."""
@@ -178,7 +179,7 @@ class Chase(Generic[_P]):
             give_up = next(iter(self._asked))
             self._patience.was_slow(give_up, now)
             self.failed(give_up)
-        return Move(self._ask(self._patience.choose(others, now, is_due=True), now), give_up)
+        return Move(self._ask(others, now), give_up)
 
     def failed(self, peer: _P) -> None:
         """It delivered nothing of use; where it was the last one asked, another is asked at once."""
@@ -202,7 +203,9 @@ class Chase(Generic[_P]):
             self._patience.ended(peer)
         self._asked.clear()
 
-    def _ask(self, peer: _P, now: float) -> _P:
+    def _ask(self, peers: Sequence[_P], now: float) -> _P:
+        peer = self._patience.choose(peers, now, steps_in=self._is_begun)
+        self._is_begun = True
         self._asked[peer] = now
         self._wake = now + self._patience.bound_after(self._late)
         self._patience.asked(peer)

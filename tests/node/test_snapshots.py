@@ -19,6 +19,7 @@ from mpisa.node.chain_store import REPLACED
 from mpisa.node.node import Node
 from mpisa.node.serving import BLOCKS
 from mpisa.node.snapshots import SNAPSHOTS, STATE, Offer, decode_chunk, decode_offers, encode_chunk, encode_offers
+from mpisa.node.sources import REQUEST_TIMEOUT_S
 from mpisa.primitives import merkle
 from mpisa.primitives.state_keys import account_key
 from tests.node.cluster import Cluster, add_follower, key_of, running, until
@@ -129,6 +130,29 @@ async def test_a_liar_about_the_state_is_dropped_and_another_asked(
         await cluster.ready(FOLLOWER)
         assert joined(cluster.nodes[FOLLOWER])
         assert cluster.nodes[FOLLOWER].metrics()["sync_liars_dropped_total"] == 1
+        await assert_whole(cluster, FOLLOWER)
+
+
+async def test_peers_that_withhold_the_state_cost_a_moment_each(tmp_path: Path) -> None:
+    """All but one: each chunk that is asked of them would take ten seconds."""
+    async with running(tmp_path) as cluster:
+        await old_chain(cluster)
+        asked: list[PeerId] = []
+
+        async def withhold(peer: PeerId, body: bytes) -> bytes:
+            asked.append(peer)
+            await asyncio.Event().wait()
+            return b""
+
+        for number in range(3):
+            cluster.nodes[number].network.authorities.set_request_handler(STATE, withhold)
+        add_follower(cluster, FOLLOWER)
+        await cluster.start(FOLLOWER)
+        node = cluster.nodes[FOLLOWER]
+        async with asyncio.timeout(2 * REQUEST_TIMEOUT_S):
+            await until(lambda: joined(node), "joined")
+        assert 1 <= len(asked) <= 3
+        assert node.metrics()["sync_liars_dropped_total"] == 0
         await assert_whole(cluster, FOLLOWER)
 
 

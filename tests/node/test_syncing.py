@@ -158,6 +158,99 @@ async def test_a_peer_that_withholds_the_next_block_costs_a_full_node_a_moment(t
                 await asyncio.gather(following, return_exceptions=True)
 
 
+async def withhold(peer: PeerId, body: bytes) -> bytes:
+    """Takes the question and never answers."""
+    await asyncio.Event().wait()
+    return b""
+
+
+def withhold_blocks(node: Node) -> list[RangeRequest]:
+    """From now on the node says how far it is, and hands out no block; what it was asked for, as it comes."""
+    links = node.network.authorities
+    handler: Callable[[PeerId, bytes], Awaitable[bytes]] = links._handlers[BLOCKS]  # type: ignore[attr-defined]
+    asked: list[RangeRequest] = []
+
+    async def answer(peer: PeerId, body: bytes) -> bytes:
+        request = RangeRequest.decode(body)
+        if not request.blocks:
+            return await handler(peer, body)
+        asked.append(request)
+        return await withhold(peer, body)
+
+    links.set_request_handler(BLOCKS, answer)
+    return asked
+
+
+@pytest.mark.parametrize("liars", [1, 3])
+async def test_peers_that_withhold_spans_cost_a_moment_each_and_are_asked_last_then(tmp_path: Path, liars: int) -> None:
+    """One of four, and all but one: a request that is given up takes ten seconds."""
+    async with running(tmp_path) as cluster:
+        height = await grow(cluster, 16)
+        asked = [withhold_blocks(cluster.nodes[number]) for number in range(liars)]
+        async with syncer(cluster, span_blocks=1) as one:
+            await until(lambda: len(one.sources.usable()) == 4, "peers")
+            async with asyncio.timeout(REQUEST_TIMEOUT_S * liars):
+                await one.syncing.catch_up()
+            assert one.store.height > height - 9
+            assert_same(one, cluster.nodes[3], one.store.height)
+            assert all(1 <= len(requests) <= 3 for requests in asked), "those asked ahead, before it was known"
+            now = asyncio.get_running_loop().time()
+            patience = one.sources.patience
+            names = [PeerId(cluster.nodes[number].peer_id) for number in range(4)]
+            assert [patience.is_demoted(name, now) for name in names] == [number < liars for number in range(4)]
+            assert one.ranging.in_flight == 0
+            assert one.sources.liars_dropped == 0, "it may be merely slow"
+
+
+async def test_what_a_slow_peer_delivers_after_another_was_asked_too_is_taken(tmp_path: Path) -> None:
+    """The first one's answer comes late, the second one's never: nobody has failed."""
+    async with running(tmp_path) as cluster:
+        height = await grow(cluster, 3)
+        asked: list[PeerId] = []
+        helped = asyncio.Event()
+
+        def slow_down(node: Node) -> None:
+            links = node.network.authorities
+            handler: Callable[[PeerId, bytes], Awaitable[bytes]] = links._handlers[BLOCKS]  # type: ignore[attr-defined]
+
+            async def answer(peer: PeerId, body: bytes) -> bytes:
+                if RangeRequest.decode(body).blocks:
+                    asked.append(PeerId(node.peer_id))
+                    if len(asked) > 1:
+                        helped.set()
+                        return await withhold(peer, body)
+                    await helped.wait()
+                return await handler(peer, body)
+
+            links.set_request_handler(BLOCKS, answer)
+
+        for node in cluster.nodes.values():
+            slow_down(node)
+        async with syncer(cluster) as one:
+            await until(lambda: len(one.sources.usable()) == 4, "peers")
+            await one.ranging.poll()
+            async with asyncio.timeout(REQUEST_TIMEOUT_S / 2):
+                batches = [batch async for batch in one.ranging.batches(one.find(), height)]
+            assert batches[-1].after.header.height == height
+            now = asyncio.get_running_loop().time()
+            assert len(asked) == len(set(asked)) == 2
+            assert [one.sources.patience.is_demoted(peer, now) for peer in asked] == [False, False]
+            assert one.ranging.in_flight == 0
+
+
+async def test_a_peer_that_does_not_say_how_far_it_is_holds_up_nobody_who_does(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        height = await grow(cluster, 3)
+        cluster.nodes[2].network.authorities.set_request_handler(BLOCKS, withhold)
+        async with syncer(cluster) as one:
+            await until(lambda: len(one.sources.usable()) == 4, "peers")
+            async with asyncio.timeout(REQUEST_TIMEOUT_S / 2):
+                assert await one.syncing.gap() >= height
+            async with asyncio.timeout(1.0):
+                assert await one.syncing.gap() >= height, "it is waited for once"
+            assert one.ranging.in_flight == 1
+
+
 @pytest.mark.parametrize(
     "lie",
     [
