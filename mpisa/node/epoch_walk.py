@@ -41,8 +41,8 @@ class EpochWalk:
         require: Callable[[EpochProof], None] = lambda _: None,
     ) -> AsyncIterator[tuple[EpochRecord, EpochProof]]:
         """The epochs behind `known` as far as any of these peers proves them, each with its proof. All are asked at
-        once, so that one which doesn't answer costs `timeout` seconds and no more. What fails `require`, which raises
-        Rejection, is its sender's lie as well.
+        once, and those who had something again, so that one which doesn't answer costs `timeout` seconds and no more.
+        What fails `require`, which raises Rejection, is its sender's lie as well.
         """
         begun = -1
         while known.epoch > begun:
@@ -55,6 +55,7 @@ class EpochWalk:
                         break
                     known = record
                     yield record, proof
+            peers = [peer for peer, proofs in zip(peers, answers, strict=True) if proofs]
 
     async def _verified(
         self, peer: PeerId, proof: EpochProof, known: EpochRecord, require: Callable[[EpochProof], None]

@@ -6,6 +6,7 @@ JOINING_FILE = "mpisa/node/joining.py"
 EPOCH_PROOF = "mpisa/node/epoch_proof.py"
 MERKLE_RANGE = "mpisa/primitives/merkle_range.py"
 OWN_PAST = "mpisa/node/own_past.py"
+PATIENCE = "mpisa/node/patience.py"
 RANGING = "mpisa/node/ranging.py"
 SERVING = "mpisa/node/serving.py"
 SNAPSHOTS = "mpisa/node/snapshots.py"
@@ -157,6 +158,22 @@ OFFERING = (
         RANGING,
         "        for block in done:\n            check_signatures(block.vertices, stand.committee)\n",
         "",
+        "tests/node/test_syncing.py",
+    ),
+    mutant(
+        "asks nobody else while a peer withholds what is due",
+        PATIENCE,
+        "        if now < self.wake or not others:",
+        "        if self._asked or not others:",
+        "tests/node/test_patience.py",
+        "tests/node/test_syncing.py",
+    ),
+    mutant(
+        "asks who withheld something again and again",
+        PATIENCE,
+        "            is_slow = now < record.until",
+        "            is_slow = False",
+        "tests/node/test_patience.py",
         "tests/node/test_syncing.py",
     ),
 )
