@@ -27,7 +27,9 @@ from storage.records import PACK_HEADER_BYTES, PackHeader, Record, decode_pack_h
 from storage.scan import BadRange, walk
 
 SLICE_BYTES = 4 * 1024 * 1024
-SLICE_BLOCKS = 1024
+SLICE_BLOCKS = 128
+"""Reads wait for Python's own lock while a slice is put together: small slices keep that below a millisecond."""
+
 MAX_STOPS = 100
 """A slice is tried so often while `stop` says that what to keep has to be asked anew."""
 

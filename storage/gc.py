@@ -30,8 +30,12 @@ DEAD_SHARE = 0.3
 WANTED_DEAD_SHARE = 0.05
 """The same when space is wanted at once, or by somebody who asked for a collection."""
 
-WORK_S = 0.002
-"""Reads get the processor after so many seconds of marking."""
+WORK_S = 0.0003
+"""A run rests as long as it worked each time that it has worked so long, in seconds: Python runs one thread at a time,
+and a read that waits for a busy one waits 5 ms.
+"""
+
+MAX_REST_S = 0.01
 
 MAX_REMARKS = 100
 """Pins that are set during a run make it mark again; after so many times the rest waits for the next run."""
@@ -159,7 +163,7 @@ class _Run:
             return
         worked = time.monotonic() - self._since
         if worked >= WORK_S:
-            time.sleep(min(worked, 5 * WORK_S))
+            time.sleep(min(worked, MAX_REST_S))
             self._since = time.monotonic()
 
     def _mark_tick(self) -> None:
@@ -241,9 +245,11 @@ class Collector:
         if dry_run:
             return
         share = dead_share if dead_share is not None else DEAD_SHARE if wanted_bytes is None else WANTED_DEAD_SHARE
+        newest = max((info.number for info in generations), default=0)
         chosen = sorted(
             (item for item in candidates if item.dead_share >= share or item.live_bytes == 0),
-            key=lambda item: (item.live_bytes > 0, -item.dead_share, item.pack),
+            # the newest first, for it may be the one that is written to: else copies would go there and move again
+            key=lambda item: (item.live_bytes > 0, item.pack != newest, -item.dead_share, item.pack),
         )
         self._retire_all(run, chosen, totals, wanted_bytes)
 

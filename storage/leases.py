@@ -67,10 +67,11 @@ class _Filter:
         self.added += 1
 
     def holds(self, multihash: bytes) -> bool:
-        return all(
-            self.bits[position % FILTER_BITS >> 3] & 1 << (position & 7)
-            for position in _POSITIONS.unpack_from(multihash, len(multihash) - _POSITIONS.size)
-        )
+        bits = self.bits
+        for position in _POSITIONS.unpack_from(multihash, len(multihash) - _POSITIONS.size):
+            if not bits[position % FILTER_BITS >> 3] & 1 << (position & 7):
+                return False
+        return True
 
     def absorb(self, other: "_Filter") -> None:
         """Hold what the other one holds too."""
