@@ -36,7 +36,9 @@ _PATH_PARAMETERS: Final = {
     "key": "A state key in hex.",
     "vertex": "The id of a vertex in hex, or the first digits of it.",
     "model": "The model part of a name.",
+    "name": "An IPNS name: a CID of a libp2p key, or its multihash in base58.",
     "owner": "The owner part of a name.",
+    "path": "Names below the root, with slashes between them.",
 }
 
 
@@ -64,7 +66,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 
 def _operation(route: Route, named: dict[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{route.method.lower()}_{route.handler.__name__}",
+        "operationId": f"{route.method.lower()}_{route.handler.__name__}{'_below' if route.open_ended else ''}",
         "summary": route.summary,
         "tags": [route.tag],
         "responses": _responses(route, named),

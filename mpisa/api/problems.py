@@ -40,6 +40,33 @@ class NotAcceptable(UsageError):
     """406: no representation that the client accepts."""
 
 
+class NotImplementedHere(UsageError):
+    """501: what is asked for makes sense, and this node doesn't do it."""
+
+
+class PreconditionFailed(UsageError):
+    """412: only what is here was asked for, and it isn't here."""
+
+
+class RangeNotSatisfiable(UsageError):
+    """416: no byte of the range lies within the `size` bytes of the answer."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+_STATUSES: Final = (
+    (Unauthorized, 401),
+    (WrongMethod, 405),
+    (NotAcceptable, 406),
+    (PreconditionFailed, 412),
+    (UnsupportedType, 415),
+    (RangeNotSatisfiable, 416),
+    (NotImplementedHere, 501),
+)
+
+
 def problem_response(error: MpisaError, request_id: str) -> web.Response:
     """The problem detail of an error of ours."""
     problem = problem_of(error, request_id)
@@ -52,6 +79,8 @@ def problem_response(error: MpisaError, request_id: str) -> web.Response:
         response.headers["Retry-After"] = str(pause_s)
     if isinstance(error, WrongMethod):
         response.headers["Allow"] = error.allowed
+    if isinstance(error, RangeNotSatisfiable):
+        response.headers["Content-Range"] = f"bytes */{error.size}"
     return response
 
 
@@ -81,12 +110,5 @@ def error_of_http(error: web.HTTPException, request: web.Request) -> MpisaError:
 
 
 def _status(error: MpisaError) -> int:
-    if isinstance(error, Unauthorized):
-        return 401
-    if isinstance(error, WrongMethod):
-        return 405
-    if isinstance(error, NotAcceptable):
-        return 406
-    if isinstance(error, UnsupportedType):
-        return 415
-    return status_of(error)
+    found = next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
+    return status_of(error) if found is None else found

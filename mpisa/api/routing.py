@@ -74,6 +74,12 @@ class Route:
     produces: tuple[str, ...] = ("application/json",)
     errors: tuple[int, ...] = ()
     also: dict[int, type[Model]] = field(default_factory=dict)
+    open_ended: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it: one that is `open_ended` ends with a parameter that has slashes in it."""
+        return f"{self.path[:-1]}:.*}}" if self.open_ended else self.path
 
     @property
     def writes(self) -> bool:

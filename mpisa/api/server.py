@@ -115,7 +115,7 @@ class ApiServer:
         application[_ROUTE] = {(route.method, route.path): route for route in routes}
         for route in routes:
             application.router.add_route(
-                route.method, route.path, self._serve(route), expect_handler=self._expect(route)
+                route.method, route.pattern, self._serve(route), expect_handler=self._expect(route)
             )
         return application
 
@@ -161,6 +161,7 @@ class ApiServer:
             response.headers["X-Request-Id"] = request_id
             response.headers.setdefault(hdrs.SERVER, "mpisa")
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
+            response.headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox")
             response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
             if response.status >= 400 and not request.content.is_eof():
                 response.force_close()

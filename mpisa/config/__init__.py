@@ -8,6 +8,7 @@ Non-goals: the chain's own parameters, which live in the genesis document and th
 from mpisa.config.reading import MAX_CONFIG_BYTES, parse_config, parse_trust, read_config
 from mpisa.config.settings import (
     ApiConfig,
+    Gateway,
     HistoryConfig,
     Limits,
     LogConfig,
@@ -26,6 +27,7 @@ __all__ = [
     "CONFIG_NAME",
     "MAX_CONFIG_BYTES",
     "ApiConfig",
+    "Gateway",
     "HistoryConfig",
     "Limits",
     "LogConfig",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpisa.config.settings import (
     ApiConfig,
+    Gateway,
     HistoryConfig,
     Limits,
     LogConfig,
@@ -74,14 +75,18 @@ def _read_peers(tables: list[Table]) -> tuple[PeerEntry, ...]:
 
 def _read_api(table: Table) -> ApiConfig:
     default = ApiConfig()
+    served = [kind.value for kind in Gateway]
     config = ApiConfig(
         host=table.required("host", default.host, "an IP address or localhost", _is_host),
         port=table.integer("port", default.port, 0, 65535),
         allowed_hosts=table.texts(
             "allowed_hosts", MAX_ADDRESSES, "a host name, with or without a port", _is_host_header
         ),
+        gateway=Gateway(
+            table.required("gateway", default.gateway.value, f"one of {', '.join(served)}", served.__contains__)
+        ),
     )
-    table.finish("host, port, allowed_hosts")
+    table.finish("host, port, allowed_hosts, gateway")
     return config
 
 

@@ -37,6 +37,18 @@ class PeerEntry:
     peer_url: str | None = None
 
 
+class Gateway(StrEnum):
+    """What is served under /ipfs and /ipns."""
+
+    PATH = "path"
+    """Files, listings and documents too, for whoever trusts this node."""
+
+    TRUSTLESS = "trustless"
+    """Only what a receiver can verify: raw blocks, CARs, IPNS records."""
+
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     """The loopback listener for people."""
@@ -45,6 +57,8 @@ class ApiConfig:
     port: int = 0
     allowed_hosts: tuple[str, ...] = ()
     """Host header values accepted besides the loopback names."""
+
+    gateway: Gateway = Gateway.PATH
 
 
 @dataclass(frozen=True, slots=True)

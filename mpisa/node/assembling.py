@@ -33,6 +33,7 @@ from mpisa.node.halting import Halts
 from mpisa.node.helm import Helm
 from mpisa.node.inbox import Inbox
 from mpisa.node.inspecting import Inspecting
+from mpisa.node.ipns_records import IpnsRecords
 from mpisa.node.links import Links
 from mpisa.node.mempool import Mempool, MempoolLimits
 from mpisa.node.ordering import Ordering
@@ -227,6 +228,7 @@ def _wire(frame: Frame, kept: Kept, recovered: Recovered, network: Network) -> R
         retriever=moving.retriever,
         blobs=moving.blobs,
         content=moving.content,
+        names=IpnsRecords(setup.home.ipns),
         collecting=_make_collecting(frame, kept),
         inspecting=Inspecting(kept.blocks, kept.pins, frame.threads(1, "inspector")),
         chain=Chain(store, setup.genesis, setup.genesis_text, submissions),

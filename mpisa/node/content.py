@@ -59,6 +59,14 @@ class EntryPage:
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class NamePage:
+    """Some names of a directory in the order of its blocks, as it links them, and the name to ask on after."""
+
+    entries: tuple[Entry, ...]
+    next: str | None
+
+
 class Content:
     """See the module. Belongs to the loop; `executor` has READING_THREADS for this alone."""
 
@@ -79,6 +87,10 @@ class Content:
     async def stat(self, cid: Cid, *, local_only: bool = False) -> Stat:
         """What a CID is, from its root block."""
         return await self._once(cid, lambda reader: reader.stat(cid), local_only)
+
+    async def block(self, cid: Cid, *, local_only: bool = False) -> bytes:
+        """The block itself."""
+        return await self._once(cid, lambda reader: reader.block(cid.require_supported()), local_only)
 
     async def has(self, cid: Cid) -> bool:
         """Whether the block itself is here; nothing is fetched."""
@@ -115,6 +127,10 @@ class Content:
         NotFound when no entry is named `after`.
         """
         return await self._once(cid, lambda reader: _page(reader, cid, limit, after), local_only)
+
+    async def names(self, cid: Cid, limit: int, after: str | None = None, *, local_only: bool = False) -> NamePage:
+        """As `entries`, without a look into what the names lead to: only blocks of the directory itself are read."""
+        return await self._once(cid, lambda reader: _names(reader, cid, limit, after), local_only)
 
     def close(self) -> None:
         """Ends all readings; threads that wait for blocks are let go."""
@@ -183,17 +199,20 @@ def _gather(pieces: Iterator[bytes]) -> bytes:
 
 
 def _page(reader: DagReader, cid: Cid, limit: int, after: str | None) -> EntryPage:
+    found = _names(reader, cid, limit, after)
+    return EntryPage(tuple(_look_into(reader, found.entries)), found.next)
+
+
+def _names(reader: DagReader, cid: Cid, limit: int, after: str | None) -> NamePage:
     entries = reader.entries(cid)
     if after is not None and not any(entry.name == after for entry in entries):
         raise NotFound(f"there is no {after!r} in {cid}")
     taken: list[Entry] = []
     for entry in entries:
         if len(taken) == limit:
-            break
+            return NamePage(tuple(taken), taken[-1].name if taken else after)
         taken.append(entry)
-    else:
-        return EntryPage(tuple(_look_into(reader, taken)), None)
-    return EntryPage(tuple(_look_into(reader, taken)), taken[-1].name if taken else after)
+    return NamePage(tuple(taken), None)
 
 
 def _look_into(reader: DagReader, entries: Sequence[Entry]) -> Iterator[DirectoryEntry]:

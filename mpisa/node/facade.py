@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpisa.config import NodeConfig
     from mpisa.ledger.standing import StakeStanding, StakingStanding
     from mpisa.node.collecting import CollectionState
-    from mpisa.node.content import EntryPage
+    from mpisa.node.content import EntryPage, NamePage
     from mpisa.node.diagnosis import Facts
     from mpisa.node.epoch_proof import Entry
     from mpisa.node.events import EventGroup
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mpisa.primitives.genesis import Genesis
     from mpisa.primitives.header import Certificate, Header, ValidatorSet
     from mpisa.primitives.identifiers import Address, ArtefactName
+    from mpisa.primitives.ipns import IpnsRecord
     from mpisa.primitives.selection import Selection
     from storage.blockstore import VerifyReport
     from storage.gc import GcReport
@@ -139,6 +140,7 @@ class Content(Protocol):
 
     async def resolve(self, root: Cid, parts: Sequence[str], *, local_only: bool = False) -> Resolved: ...
     async def stat(self, cid: Cid, *, local_only: bool = False) -> Stat: ...
+    async def block(self, cid: Cid, *, local_only: bool = False) -> bytes: ...
     async def has(self, cid: Cid) -> bool: ...
     def file(
         self, cid: Cid, first: int = 0, length: int | None = None, *, local_only: bool = False
@@ -152,6 +154,19 @@ class Content(Protocol):
     async def entries(
         self, cid: Cid, limit: int, after: str | None = None, *, local_only: bool = False
     ) -> EntryPage: ...
+    async def names(self, cid: Cid, limit: int, after: str | None = None, *, local_only: bool = False) -> NamePage: ...
+
+
+class Names(Protocol):
+    """IPNS records that this node keeps: see `mpisa.node.ipns_records`."""
+
+    async def get(self, name: Cid) -> IpnsRecord:
+        """The record, valid now. Raises NotFound and Rejection."""
+        ...
+
+    async def put(self, name: Cid, raw: bytes) -> IpnsRecord:
+        """Keep a record, durably on return. Raises Rejection, DiskFull."""
+        ...
 
 
 class Subscription(Protocol):
@@ -197,6 +212,8 @@ class NodeFacade(Protocol):
     def blobs(self) -> Blobs: ...
     @property
     def content(self) -> Content: ...
+    @property
+    def names(self) -> Names: ...
     @property
     def events(self) -> Events: ...
     @property

@@ -10,6 +10,7 @@
     HOME/blocks/  HOME/ledger/  HOME/consensus/          the stores
     HOME/ledger.joining/                                 a ledger on its way from a snapshot
     HOME/consensus.lost                                  when and why a repair lost what this authority had signed
+    HOME/ipns/                                           IPNS records, a file a name
     HOME/peers.json                                      addresses seen before
     HOME/log/node.log                                    rotated
     HOME/node.lock                                       held while a node runs; holds its pid
@@ -123,6 +124,10 @@ class Home:
     @property
     def peer_store(self) -> Path:
         return self.path / "peers.json"
+
+    @property
+    def ipns(self) -> Path:
+        return self.path / "ipns"
 
     @property
     def loss_file(self) -> Path:

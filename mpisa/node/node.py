@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mpisa.node.diagnosis import Facts
     from mpisa.node.flow import Flow
     from mpisa.node.inspecting import Verification
+    from mpisa.node.ipns_records import IpnsRecords
     from mpisa.node.views import DagView, LinkFault, NodeStatus, PeerView, TransactionStatus, VertexView
     from mpisa.primitives.header import Certificate, Header
     from mpisa.primitives.identifiers import Address
@@ -118,6 +119,10 @@ class Node:
     @property
     def content(self) -> Content:
         return self._running.content
+
+    @property
+    def names(self) -> IpnsRecords:
+        return self._running.names
 
     @property
     def network(self) -> Network:

@@ -28,6 +28,10 @@ MAX_PREFETCHES = 4
 """Groups of blocks fetched ahead at once; what is named beyond them is fetched when it is read."""
 
 
+class BlockMissing(NotFound):
+    """The block isn't here, and was not to be fetched."""
+
+
 class FetchingBlocks:
     """See the module. Made and closed in the loop, `get` and `expect` are for worker threads."""
 
@@ -52,7 +56,7 @@ class FetchingBlocks:
         if data is not None:
             return data
         if self._local_only:
-            raise NotFound(f"block {cid} is not in this store")
+            raise BlockMissing(f"block {cid} is not in this store")
         with self._lock:
             if self._closed:
                 raise NotReady("the reading has ended")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mpisa.node.home import NodeKeys
     from mpisa.node.inbox import Inbox
     from mpisa.node.inspecting import Inspecting
+    from mpisa.node.ipns_records import IpnsRecords
     from mpisa.node.links import Links
     from mpisa.node.mempool import Mempool
     from mpisa.node.ordering import Ordering
@@ -98,6 +99,7 @@ class Runtime:
     retriever: Retriever
     blobs: BlobStore
     content: Content
+    names: IpnsRecords
     collecting: Collecting
     inspecting: Inspecting
     chain: Chain

@@ -35,6 +35,7 @@ from mpisa.node.epoch_proof import Entry as ProvenEntry
 from mpisa.node.events import EventHub
 from mpisa.node.flow import Batch, Flow
 from mpisa.node.inspecting import Verification
+from mpisa.node.ipns_records import IpnsRecords
 from mpisa.node.link_faults import rules_of
 from mpisa.node.pipe import BytePipe
 from mpisa.node.providers import Providers
@@ -565,6 +566,7 @@ class FakeNode:
         self.events = EventHub()
         self.blobs = FakeBlobs()
         self.content = content_of(self.blobs.store)
+        self.names = IpnsRecords(home / "ipns")
         self.chain = FakeChain(self)
         self.reasons: list[str] = []
         self.faults: tuple[LinkFault, ...] = ()

@@ -111,6 +111,7 @@ async def test_whatever_writes_needs_the_token(server: ApiServer, authorization:
     async with aiohttp.ClientSession(server.url, headers=headers) as session:
         for route in writing:
             path = route.path.replace("{cid}", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
+            path = path.replace("{name}", "12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK")
             async with session.request(route.method, path, data=b"{}") as answer:
                 found = msgspec.json.decode(await answer.read(), type=Problem)
                 assert (answer.status, found.code) == (401, "denied"), path

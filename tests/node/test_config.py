@@ -9,6 +9,7 @@ import pytest
 from mpisa.config import (
     MAX_CONFIG_BYTES,
     ApiConfig,
+    Gateway,
     HistoryConfig,
     Limits,
     LogConfig,
@@ -28,7 +29,7 @@ PEER = "12D3KooWBsQ2xNSzP5CWRvdDKX7sJWJF1n9S72MYNjkNETPxtNGW"
 WHOLE = NodeConfig(
     name="node-7",
     role=Role.FOLLOWER,
-    api=ApiConfig("::1", 8480, ("example.org", "localhost:8480")),
+    api=ApiConfig("::1", 8480, ("example.org", "localhost:8480"), Gateway.TRUSTLESS),
     peer=PeerConfig(
         "0.0.0.0",
         9000,
