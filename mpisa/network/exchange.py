@@ -42,7 +42,7 @@ RACERS = 2
 """Providers asked for one block at the same time, at most."""
 
 LATE_FACTOR = 3.0
-LATE_SECONDS = 0.1
+LATE_SECONDS = 0.5
 """An answer is late after LATE_FACTOR times the delay that was expected, but not before LATE_SECONDS."""
 
 HURRY_FACTOR = 1.5
@@ -227,13 +227,13 @@ class BlockExchange:
                     if await call.feed.more({peer.peer_id for peer in call.feed.known()}):
                         continue
                     raise _verdict(wants[0])
-                late_at = min(racer.late_at(call.hurry) for racer in running.values())
+                late_at = self._late_at(call, wants, running.values())
                 patience = HURRY_SECONDS if allowed == RACERS else min(max(0, late_at - loop.time()), HURRY_SECONDS)
                 done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    running.pop(task)
+                    racer = running.pop(task)
                     if found := task.result():
-                        self._blame_late(running.values(), loop.time())
+                        self._blame_late(racer, running.values(), loop.time())
                         self._account(found)
                         return found
                 if not running and len(wants) > 1:
@@ -245,15 +245,23 @@ class BlockExchange:
 
     def _start(self, call: _Call, wants: list[_Want]) -> _Racer | None:
         """The next provider to ask, marked as asked; None when nobody is left."""
-        asked = set().union(*(want.asked for want in wants))
         size = int(self._mean_size * len(wants))
-        provider = self._choose(call, asked, size)
+        provider = self._choose(call, _asked(wants), size)
         if provider is None:
             return None
         for want in wants:
             want.asked.add(provider.peer_id)
-        expected = self.standing(provider.peer_id).delay(size)
-        return _Racer(provider, asyncio.get_running_loop().time(), expected)
+        now = asyncio.get_running_loop().time()
+        return _Racer(provider, now, self.standing(provider.peer_id).delay(size, now))
+
+    def _late_at(self, call: _Call, wants: list[_Want], running: Iterable[_Racer]) -> float:
+        """When a second provider is worth asking. In a hurry also: once the next one would have been faster."""
+        late_at = min(racer.late_at(call.hurry) for racer in running)
+        size = int(self._mean_size * len(wants))
+        if not call.hurry or (other := self._choose(call, _asked(wants), size)) is None:
+            return late_at
+        delay = self.standing(other.peer_id).delay(size, asyncio.get_running_loop().time())
+        return min(late_at, min(racer.started for racer in running) + max(HURRY_SECONDS, HURRY_FACTOR * delay))
 
     async def _ask(self, call: _Call, racer: _Racer, wants: list[_Want]) -> Found:
         """What of the wants this provider delivered, each hashed; the wants remember why others are missing."""
@@ -282,7 +290,7 @@ class BlockExchange:
             want.asked.discard(provider.peer_id)
         if found:
             call.misses[provider.peer_id] = 0
-            standing.delivered(sum(len(data) for _, data in found), ahead, seconds)
+            standing.delivered(sum(len(data) for _, data in found), ahead, seconds, racer.started + seconds)
         return found
 
     async def _deliver(self, provider: PeerAddress, wants: list[_Want]) -> tuple[bytes | None, ...]:
@@ -316,9 +324,11 @@ class BlockExchange:
             for provider in call.feed.known()
             if provider.peer_id not in asked and self.standing(provider.peer_id).liar_until <= now
         ]
+        standings = {provider.peer_id: self.standing(provider.peer_id) for provider in candidates}
+        hope = max((standing.speed for standing in standings.values()), default=0.0)
         return min(
             candidates,
-            key=lambda provider: self.standing(provider.peer_id).delay(size) / call.likelihood(provider.peer_id),
+            key=lambda provider: standings[provider.peer_id].delay(size, now, hope) / call.likelihood(provider.peer_id),
             default=None,
         )
 
@@ -338,13 +348,13 @@ class BlockExchange:
         if standing.faults == FAULTS_TO_DEMOTE:
             self._stats.providers_demoted += 1
 
-    def _blame_late(self, losers: Iterable[_Racer], now: float) -> None:
-        """Whoever is late while another has delivered counts as slower; as at fault when late by the longer measure."""
+    def _blame_late(self, winner: _Racer, losers: Iterable[_Racer], now: float) -> None:
+        """Who was asked before the winner counts as slower; whoever is late by the longer measure, as at fault."""
         for racer in losers:
             self._stats.blocks_stolen += 1
             standing = self.standing(racer.provider.peer_id)
-            if now >= racer.late_at(hurry=True):
-                standing.lost()
+            if racer.started < winner.started:
+                standing.lost(now)
             if now >= racer.late_at(hurry=False):
                 self._fault(standing)
 
@@ -363,6 +373,11 @@ async def _give_up(tasks: Iterable[asyncio.Task[Found]]) -> None:
         task.cancel()
     if running:
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _asked(wants: Iterable[_Want]) -> set[PeerId]:
+    """Whom not to ask for all of these together."""
+    return set().union(*(want.asked for want in wants))
 
 
 def _distinct(cids: Iterable[Cid]) -> Iterator[_Want]:

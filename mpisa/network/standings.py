@@ -2,7 +2,8 @@
 lied. Kept between calls, for a bounded number of peers.
 
 An answer is expected after the provider's latency and the time its bytes take behind those that were asked for before.
-Faults in a row make it look slower, a lie rules it out for a while. Times are seconds, sizes bytes.
+Whoever wasn't measured lately is hoped to be as fast as the fastest, so that all who have a DAG are tried. Faults in a
+row make a provider look slower, a lie rules it out for a while. Times are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ LOWEST_SPEED = 16 << 10
 WEIGHT = 0.3
 """Of the newest answer in the moving averages."""
 
+FRESH_SECONDS = 10.0
+"""A speed that was measured longer ago says little: links and loads change, and who isn't asked can't show it."""
+
 SMALL_BYTES = 64 << 10
 """Up to here an answer tells of the latency, above of the speed."""
 
@@ -30,27 +34,33 @@ class Standing:
     """One provider: moving averages of its speed and latency, faults in a row, bytes expected of it now."""
 
     speed: float = FIRST_SPEED
+    measured: float = -FRESH_SECONDS
     latency: float = FIRST_LATENCY
     faults: int = 0
     liar_until: float = 0.0
     pending: int = 0
 
-    def delay(self, size: int) -> float:
-        """Seconds until another `size` bytes should be here."""
+    def delay(self, size: int, now: float, hope: float = FIRST_SPEED) -> float:
+        """Seconds until another `size` bytes should be here; `hope` counts where no speed was measured lately."""
         penalty = 4.0 ** min(self.faults, 8)
-        return (self.latency + (self.pending + size) / self.speed) * penalty
+        speed = self.speed if now - self.measured < FRESH_SECONDS else max(self.speed, hope)
+        return (self.latency + (self.pending + size) / speed) * penalty
 
-    def delivered(self, size: int, ahead: int, seconds: float) -> None:
+    def delivered(self, size: int, ahead: int, seconds: float, now: float) -> None:
         """An answer of `size` bytes came after `seconds`; `ahead` bytes were expected before it when it was asked."""
         self.faults = 0
         if size <= SMALL_BYTES:
             self.latency += WEIGHT * (seconds - self.latency)
-        else:
-            self.speed += WEIGHT * ((ahead + size) / max(seconds, 1e-6) - self.speed)
+            return
+        speed = (ahead + size) / max(seconds, 1e-6)
+        known = now - self.measured < FRESH_SECONDS
+        self.speed = self.speed + WEIGHT * (speed - self.speed) if known else speed
+        self.measured = now
 
-    def lost(self) -> None:
+    def lost(self, now: float) -> None:
         """Another delivered what this one was late with."""
         self.speed = max(self.speed / 2, LOWEST_SPEED)
+        self.measured = now
 
 
 class Standings:
