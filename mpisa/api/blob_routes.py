@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from mpisa.api import convert
-from mpisa.api.routing import CURSOR, LIMIT, Answer, Context, Query, Route, read_json, read_limit
+from mpisa.api.routing import CURSOR, LIMIT, Answer, Context, Query, Route, read_int, read_json, read_limit
 from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import NotReady, Rejection, RejectionReason, UsageError
 from mpisa.sdk import models
@@ -30,6 +30,7 @@ TAR: Final = "application/x-tar"
 FILE: Final = "application/octet-stream"
 CAR_TYPE: Final = "application/vnd.ipld.car"
 
+LS_PAGE: Final = 10_000
 REASONS: Final = ("user", "publish", "custody")
 MAX_ASKED: Final = 4_096
 MAX_ASKED_BYTES: Final = 1 << 20
@@ -112,7 +113,9 @@ async def stat(context: Context, request: web.Request) -> Answer:
 
 async def ls(context: Context, request: web.Request) -> Answer:
     cid = _cid(request)
-    return convert.entries(str(cid), await context.node.blobs.ls(cid))
+    limit = read_int(request, "limit", LS_PAGE, 1, LS_PAGE) or LS_PAGE
+    page = await context.node.content.entries(cid, limit, request.query.get("cursor"))
+    return convert.entries(str(cid), page)
 
 
 async def pin(context: Context, request: web.Request) -> Answer:
@@ -154,6 +157,7 @@ def _cid(request: web.Request) -> Cid:
 _PROFILE: Final = Query(
     "profile", {"type": "string", "maxLength": MAX_PROFILE_CHARACTERS}, "How bytes become blocks; unixfs-v1-2025."
 )
+_LS_LIMIT: Final = Query("limit", {"type": "integer", "minimum": 1, "maximum": LS_PAGE}, f"Entries a page; {LS_PAGE}.")
 _REASON: Final = Query("reason", {"type": "string", "enum": list(REASONS)}, "Only pins of it; user and publish.")
 _ONLY: Final = Query("cid", {"type": "string", "maxLength": 256}, "Only pins of this CID.")
 _PUT: Final = (
@@ -215,7 +219,16 @@ ROUTES = (
         errors=(413, 422, 503),
     ),
     Route("GET", "/v1/blobs/{cid}/stat", stat, "What lies behind a CID", "blobs", models.BlobStat, errors=(404, 422)),
-    Route("GET", "/v1/blobs/{cid}/ls", ls, "The names in a directory", "blobs", models.Entries, errors=(404, 422)),
+    Route(
+        "GET",
+        "/v1/blobs/{cid}/ls",
+        ls,
+        "The names in a directory",
+        "blobs",
+        models.Entries,
+        query=(CURSOR, _LS_LIMIT),
+        errors=(404, 422, 503),
+    ),
     Route("GET", "/v1/pins", pins, "What this node keeps", "blobs", models.Pins, query=(CURSOR, LIMIT, _ONLY)),
     Route(
         "PUT",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mpisa.ledger.standing import StakeStanding, StakingStanding, ValidatorStanding
     from mpisa.node import views
+    from mpisa.node.content import EntryPage
     from mpisa.node.epoch_proof import Entry
     from mpisa.primitives.cosignature import Cosignature
     from mpisa.primitives.genesis import Genesis
@@ -312,13 +313,16 @@ def stat(found: views.StatView) -> models.BlobStat:
         dag_size=found.dag_size,
         blocks=found.blocks,
         local=found.local,
+        target=found.target,
+        mode=found.mode,
+        mtime_ns=found.mtime_ns,
     )
 
 
-def entries(cid: str, found: Sequence[views.EntryView]) -> models.Entries:
-    """The names in a directory."""
-    listed = (models.Entry(name=e.name, cid=str(e.cid), size=e.size, kind=e.kind) for e in found)
-    return models.Entries(cid=cid, entries=tuple(listed))
+def entries(cid: str, page: EntryPage) -> models.Entries:
+    """Some names of a directory."""
+    listed = (models.Entry(name=e.name, cid=str(e.cid), size=e.size, kind=e.kind.value) for e in page.entries)
+    return models.Entries(cid=cid, entries=tuple(listed), next=page.next)
 
 
 def pin(found: views.PinView) -> models.Pin:

@@ -11,7 +11,7 @@ import click
 from mpisa.cli import cars, names
 from mpisa.cli.artefacts import PROFILES, ignoring, keeping, profile_name
 from mpisa.cli.commands import group
-from mpisa.cli.render import emit, fields, note, size, table
+from mpisa.cli.render import emit, fields, moment, note, size, table
 from mpisa.cli.settings import current
 from mpisa.primitives.errors import IntegrityError
 
@@ -90,7 +90,12 @@ def stat(what: str) -> None:
         pins = client.pins_of(found.cid)
     data = found.to_dict() | {"pins": [pin.to_dict() for pin in pins]}
     kept = ", ".join(f"{pin.reason} ({pin.kind}{f', {pin.name}' if pin.name else ''})" for pin in pins)
-    emit(data, lambda: fields(found.to_dict() | {"pinned for": kept or None}))
+    shown = {name: value for name, value in found.to_dict().items() if value is not None}
+    if found.mode is not None:
+        shown["mode"] = f"{found.mode:04o}"
+    if found.mtime_ns is not None:
+        shown["mtime"] = moment(shown.pop("mtime_ns") // 1_000_000)
+    emit(data, lambda: fields(shown | {"pinned for": kept or None}))
 
 
 @blob.command("verify", examples=("mpisa blob verify CID", "mpisa blob verify alice/demo@v1 --json"))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mpisa.node.blob_check import Check, check_slice
 from mpisa.node.car_upload import Holding, is_whole, missing_of, take_car
-from mpisa.node.dag import Walk, links_of
-from mpisa.node.views import CarView, CheckView, EntryView, EventKind, PinView, StatView
+from mpisa.node.dag import Walk
+from mpisa.node.views import CarView, CheckView, EventKind, PinView, StatView
 from mpisa.primitives.car_stream import encode_car_header, encode_car_section
-from mpisa.primitives.cid import DAG_PB, Cid
+from mpisa.primitives.cid import Cid
 from mpisa.primitives.errors import MpisaError, NotFound
 from storage.pins import PinKind, PinReason
 from storage.reader import DagReader
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 MAX_ANNOUNCEMENTS = 1_024
 """Announcements that wait for their turn; the oldest make room, since re-providing repeats them."""
 
-MAX_LISTED = 100_000
-MAX_LS_FETCHES = 64
 DROPPABLE = frozenset((PinReason.USER, PinReason.PUBLISH))
 """What an unpin drops that names no reason."""
 
@@ -168,42 +166,10 @@ class BlobStore:
         local = await self._run(lambda: self._store.has(cid.require_supported()))
         await self._retriever.block(cid, durable=True)
         found = await self._run(lambda: DagReader(self._store.get).stat(cid))
-        return StatView(cid, found.kind, found.size, found.dag_size, found.links, local)
-
-    async def ls(self, cid: Cid) -> tuple[EntryView, ...]:
-        """A directory's entries. Raises UsageError when the CID is none."""
-        await self._retriever.block(cid, durable=True)
-        while True:
-            missing = await self._run(lambda: self._missing_for_ls(cid))
-            if not missing:
-                break
-            await asyncio.gather(*(self._retriever.block(child, durable=True) for child in missing))
-        found = await self._run(lambda: list(DagReader(self._store.get).ls(cid)))
-        return tuple(EntryView(entry.name, entry.cid, entry.kind, entry.size) for entry in found[:MAX_LISTED])
-
-    def _missing_for_ls(self, cid: Cid) -> list[Cid]:
-        """Blocks that listing needs and that aren't here: shards and the root blocks of entries."""
-        reader = DagReader(self._store.get)
-        missing: list[Cid] = []
-        try:
-            for entry in reader.entries(cid):
-                if entry.cid.codec == DAG_PB and not self._store.has(entry.cid):
-                    missing.append(entry.cid)
-                    if len(missing) == MAX_LS_FETCHES:
-                        break
-        except NotFound:  # a shard of the directory itself is missing: its siblings may be as well
-            return [child for child in self._shards(cid) if not self._store.has(child)][:MAX_LS_FETCHES]
-        return missing
-
-    def _shards(self, cid: Cid) -> list[Cid]:
-        found: list[Cid] = []
-        stack = [cid]
-        while stack and len(found) < MAX_LISTED:
-            current = stack.pop()
-            found.append(current)
-            if self._store.has(current):
-                stack.extend(child for child in links_of(current, self._store.get(current)) if child.codec == DAG_PB)
-        return found
+        mtime = found.mtime
+        mtime_ns = None if mtime is None else mtime.seconds * 1_000_000_000 + (mtime.nanoseconds or 0)
+        more = (found.target, found.mode, mtime_ns)
+        return StatView(cid, found.kind, found.size, found.dag_size, found.links, local, *more)
 
     async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView:
         """Make the DAG (or the one block) local, then keep it. Raises as ensure."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         ChainBlock,
         CheckView,
         DagView,
-        EntryView,
         Event,
         Head,
         HeaderBundle,
@@ -123,7 +122,6 @@ class Blobs(Protocol):
         ...
 
     async def stat(self, cid: Cid) -> StatView: ...
-    async def ls(self, cid: Cid) -> tuple[EntryView, ...]: ...
     async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView: ...
     async def unpin(self, cid: Cid, *, reason: str | None = None) -> None:
         """Drop the pins of one reason; without one those of users and of publishing, never those of custody."""

@@ -194,16 +194,6 @@ class CheckView:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryView:
-    """One name in a directory. `size` is the file's bytes, or the cumulative DAG size for a directory."""
-
-    name: str
-    cid: Cid
-    kind: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class StatView:
     """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links."""
 
@@ -213,6 +203,9 @@ class StatView:
     dag_size: int
     blocks: int
     local: bool
+    target: str | None = None
+    mode: int | None = None
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,9 +159,16 @@ class AsyncClient(ChainClient):
         return await self.transport.call(sdk.models.BlobStat, "GET", f"/v1/blobs/{place}/stat")
 
     async def ls(self, cid: str) -> tuple[models.Entry, ...]:
-        """The names in a directory."""
+        """The names in a directory, fetched page by page."""
         place = segment(await self.find(cid))
-        return (await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{place}/ls")).entries
+        found: list[models.Entry] = []
+        query: dict[str, str] = {}
+        while True:
+            page = await self.transport.call(sdk.models.Entries, "GET", f"/v1/blobs/{place}/ls", query=query)
+            found += page.entries
+            if page.next is None or page.next == query.get("cursor"):
+                return tuple(found)
+            query = {"cursor": page.next}
 
     async def check(self, cid: str) -> models.BlobCheck:
         """Let the node hash all of a DAG again that it has; nothing is fetched."""

@@ -231,7 +231,10 @@ class PublishResult(Model, frozen=True, kw_only=True):
 
 
 class BlobStat(Model, frozen=True, kw_only=True):
-    """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links."""
+    """`kind`: file, directory, symlink or raw; `size`: of the content; `dag_size`: with structure; `blocks`: links.
+
+    `target` of a symlink; `mode` (permission bits) and `mtime_ns` (since 1970) where the tree says them.
+    """
 
     cid: str
     kind: str
@@ -239,6 +242,9 @@ class BlobStat(Model, frozen=True, kw_only=True):
     dag_size: int
     blocks: int
     local: bool
+    target: str | None = None
+    mode: int | None = None
+    mtime_ns: int | None = None
 
 
 class CarResult(Model, frozen=True, kw_only=True):
@@ -285,8 +291,11 @@ class Entry(Model, frozen=True, kw_only=True):
 
 
 class Entries(Model, frozen=True, kw_only=True):
+    """A page of a directory; `next` is the cursor to go on with."""
+
     cid: str
     entries: tuple[Entry, ...]
+    next: str | None = None
 
 
 class Pin(Model, frozen=True, kw_only=True):

@@ -46,7 +46,6 @@ from mpisa.node.views import (
     ChainBlock,
     CheckView,
     DagView,
-    EntryView,
     EventKind,
     Head,
     HeaderBundle,
@@ -493,12 +492,8 @@ class FakeBlobs:
 
     async def stat(self, cid: Cid) -> StatView:
         found = DagReader(self.store.get).stat(cid)
-        return StatView(cid, str(found.kind), found.size, found.size, 0, True)
-
-    async def ls(self, cid: Cid) -> tuple[EntryView, ...]:
-        return tuple(
-            EntryView(entry.name, entry.cid, str(entry.kind), entry.size) for entry in DagReader(self.store.get).ls(cid)
-        )
+        mtime_ns = found.mtime and found.mtime.seconds * 10**9 + (found.mtime.nanoseconds or 0)
+        return StatView(cid, str(found.kind), found.size, found.size, 0, True, found.target, found.mode, mtime_ns)
 
     async def pin(self, cid: Cid, *, recursive: bool = True, name: str = "") -> PinView:
         self.store.get(cid)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mpisa.api import blob_routes
 from mpisa.api.server import ApiServer
 from mpisa.cli.main import run
 from mpisa.node.views import PinView
@@ -125,6 +126,36 @@ async def test_exit_codes(mpisa: Mpisa, tmp_path: Path, words: tuple[str, ...], 
     assert found == code
     assert message in json.loads(err.splitlines()[-1])["error"]["message"]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+async def test_what_a_tree_says_of_modes_and_times(mpisa: Mpisa, tmp_path: Path) -> None:
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "run").write_bytes(b"#!/bin/sh")
+    (tmp_path / "tool" / "run").chmod(0o750)
+    (tmp_path / "tool" / "link").symlink_to("run")
+    os.utime(tmp_path / "tool" / "run", ns=(0, 1_700_000_000_000_000_005))
+    put = await answer(mpisa, "put", "tool", "--keep", "mode", "--keep", "mtime")
+    assert await answer(mpisa, "blob", "cid", "tool", "--keep", "mtime", "--keep", "mode") == {"cid": put["cid"]}
+    stat = await answer(mpisa, "blob", "stat", f"{put['cid']}/run")
+    assert (stat["mode"], stat["mtime_ns"]) == (0o750, 1_700_000_000_000_000_005)
+    _, out, _ = await mpisa("blob", "stat", f"{put['cid']}/run")
+    assert b"0750" in out
+    assert b"2023-11-14 22:13:20 UTC" in out
+    assert (await answer(mpisa, "blob", "stat", f"{put['cid']}/link"))["target"] == "run"
+    await answer(mpisa, "get", put["cid"], "-o", "copy")
+    assert (tmp_path / "copy" / "run").stat().st_mode & 0o777 == 0o750
+
+
+async def test_a_long_directory_is_listed_page_by_page(
+    mpisa: Mpisa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_routes, "LS_PAGE", 7)
+    (tmp_path / "many").mkdir()
+    for number in range(30):
+        (tmp_path / "many" / f"{number} & ü").write_bytes(b"%d" % number)
+    root = (await answer(mpisa, "put", "many"))["cid"]
+    listed = (await answer(mpisa, "blob", "ls", root))["entries"]
+    assert [entry["name"] for entry in listed] == sorted(f"{number} & ü" for number in range(30))
 
 
 async def test_stdin_is_streamed(mpisa: Mpisa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

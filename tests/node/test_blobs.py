@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from mpisa.node.blobs import BlobStore
-from mpisa.node.views import EntryView
 from mpisa.primitives.car_stream import CarStreamVerifier, FileBytes, TreeEnded
 from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
 from mpisa.primitives.errors import NotFound, Rejection, Unreachable, UsageError
@@ -85,10 +84,16 @@ async def test_a_directory_is_listed_and_fetched_where_it_never_was(tmp_path: Pa
         blobs = cluster.nodes[2].blobs
         stat = await blobs.stat(result.cid)
         assert (stat.kind, stat.local, stat.blocks) == ("directory", False, 2)
-        licence, model = await blobs.ls(result.cid)
-        assert licence == EntryView("LICENSE", Cid.of(files["LICENSE"]), "file", 11)
+        content_of = cluster.nodes[2].content.entries
+        licence, model = (await content_of(result.cid, 10)).entries
+        assert (licence.name, licence.cid, licence.kind, licence.size) == (
+            "LICENSE",
+            Cid.of(files["LICENSE"]),
+            "file",
+            11,
+        )
         assert (model.name, model.kind) == ("model", "directory")
-        names = [entry.name for entry in await blobs.ls(model.cid)]
+        names = [entry.name for entry in (await content_of(model.cid, 10)).entries]
         assert names == ["README.md", "weights.bin"]
         retrieved = await blobs.ensure(result.cid)
         assert retrieved.fetched_blocks > 0
