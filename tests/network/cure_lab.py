@@ -23,6 +23,7 @@ from libp2p.kad_dht import peer_routing
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.network.config import ConnectionConfig
+from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub import utils as pubsub_utils
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
@@ -428,6 +429,15 @@ async def closed_peer() -> dict[str, Any]:
     return {"echoed": echoed, "known": known}
 
 
+async def who_left() -> dict[str, Any]:
+    """Notes of peers that left."""
+    async with host(1) as server:
+        connector = server.get_network().auto_connector
+        for number in range(100):
+            connector.record_disconnect(ID(b"\x00\x24\x08\x01\x12\x20" + bytes([number]) * 32))
+        return {"noted": len(connector._recent_disconnects)}
+
+
 async def dht_lan() -> dict[str, Any]:
     """A peer that serves the DHT under Kubo's name for the LAN alone: is it asked, does it get in, is it told?"""
     key = bytes.fromhex("1220") + bytes(32)
@@ -470,6 +480,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
         connect_stagger,
         private_address,
         closed_peer,
+        who_left,
         shielded_write,
         frame_size,
         window,

@@ -10,12 +10,14 @@ from typing import Any
 
 import trio
 from libp2p.network import swarm
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.security.pnet import psk_conn
 
 from mpisa.network.libp2p_host.replacing import replace
 
 DIAL_STAGGER_SECONDS = 0.01
+REMEMBERED_DISCONNECTS = 32
 
 _handler: ContextVar[trio.Nursery | None] = ContextVar("inbound handler", default=None)
 
@@ -79,6 +81,18 @@ def forget_only_what_is_closed() -> None:
                 await connection.close()
 
     replace(swarm.Swarm, "close_peer", close_peer)
+
+
+def forget_who_left() -> None:
+    """The swarm notes when each peer left, for an auto-connector that we don't run, and never forgets."""
+    record = AutoConnector.record_disconnect
+
+    def record_a_few(self: Any, peer_id: Any) -> None:
+        record(self, peer_id)
+        while len(self._recent_disconnects) > REMEMBERED_DISCONNECTS:
+            del self._recent_disconnects[next(iter(self._recent_disconnects))]
+
+    replace(AutoConnector, "record_disconnect", record_a_few)
 
 
 async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:
