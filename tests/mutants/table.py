@@ -1,6 +1,7 @@
 """Rules broken on purpose: every fault that `make mutants` plants."""
 
 from tests.mutants.fault import Mutant
+from tests.mutants.faults_of_bitswap import BITSWAP
 from tests.mutants.faults_of_bytes import COLLECTING
 from tests.mutants.faults_of_formats import FORMATS
 from tests.mutants.faults_of_joins import JOINING, OFFERING, REMEMBERING
@@ -31,5 +32,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *FETCHING,
     *KEEPING,
     *SERVING,
+    *BITSWAP,
     *COLLECTING,
 )
