@@ -178,7 +178,8 @@ async def test_wants_are_answered_as_kubo_expects(node, stranger):
 
 
 async def test_garbage_and_oversized_messages_end_the_stream_only(node, stranger):
-    for raw in (b"\xff" * 50, b"\x0a\x04\x0a\x02\x0a\x00", bytes(MAX_MESSAGE_BYTES + 1)):
+    too_long = encode_message(Message(blocks=((b"", bytes(MAX_MESSAGE_BYTES)),)))
+    for raw in (b"\xff" * 50, b"\x0a\x04\x0a\x02\x0a\x00", too_long):
         refused = node.snapshot().bitswap_messages_refused
         with suppress(Unreachable):  # cut while it is being sent
             await stranger.say_raw(raw)
