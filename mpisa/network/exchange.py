@@ -35,7 +35,7 @@ FIRST_ANSWERS = 4
 IN_FLIGHT_BYTES = 16 << 20
 """Of a call; fewer answers are waited for when each is large."""
 
-FIRST_IN_FLIGHT = 2
+FIRST_IN_FLIGHT = 1
 """Answers that are waited for at first; each that comes makes room for one more, up to the caller's bound."""
 
 RACERS = 2
@@ -198,7 +198,7 @@ class BlockExchange:
         return BATCH_TARGET_BYTES if call.answers < FIRST_ANSWERS else LARGE_BATCH_BYTES
 
     def _most_in_flight(self, call: _Call) -> int:
-        return max(FIRST_IN_FLIGHT, int(IN_FLIGHT_BYTES // max(self._batch_bytes(call), self._mean_size)))
+        return max(2, int(IN_FLIGHT_BYTES // max(self._batch_bytes(call), self._mean_size)))
 
     def _next_batch(self, call: _Call, wants: Iterator[_Want], again: deque[_Want]) -> list[_Want]:
         """The next wants to ask for together: as many as should make one answer of the size that is due."""
