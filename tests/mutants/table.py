@@ -3,6 +3,7 @@
 from tests.mutants.fault import Mutant
 from tests.mutants.faults_of_bitswap import BITSWAP
 from tests.mutants.faults_of_bytes import COLLECTING
+from tests.mutants.faults_of_clients import CLIENTS
 from tests.mutants.faults_of_formats import FORMATS
 from tests.mutants.faults_of_joins import JOINING, OFFERING, REMEMBERING
 from tests.mutants.faults_of_nodes import CERTIFICATES, CHANGES, GATES, LEDGER, PACE, SYNC
@@ -34,4 +35,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *SERVING,
     *BITSWAP,
     *COLLECTING,
+    *CLIENTS,
 )
