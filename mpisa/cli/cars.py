@@ -21,17 +21,26 @@ from mpisa.primitives.errors import NotFound
 @click.argument("what", metavar="CID|NAME[/PATH]")
 @click.option("--output", "-o", help="Where to write; `-` is stdout.  [default: ./CID.car]")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
-def export_car(what: str, output: str | None, overwrite: bool) -> None:
+@click.option(
+    "--scope",
+    type=click.Choice(("all", "entity", "block")),
+    default="all",
+    show_default=True,
+    help="All below it, what it takes to read the file or list the directory, or the block alone.",
+)
+@click.option("--range", "span", metavar="RANGE", help="With --scope entity: FIRST-LAST, FIRST- or -COUNT of a file.")
+def export_car(what: str, output: str | None, overwrite: bool, scope: str, span: str | None) -> None:
     """Write all blocks below a CID to a CAR file; it appears when all of it was proven."""
     with current().client() as client:
         place = names.place_of(client, what)
         root = client.find(place)
         with progress(f"export {root}", None) as advance:
             if output == "-":
-                client.export_car(root, sys.stdout.buffer, progress=advance)
+                client.export_car(root, sys.stdout.buffer, scope=scope, span=span, progress=advance)
                 sys.stdout.buffer.flush()
                 return
-            result = client.export_car(root, output or f"{root}.car", overwrite=overwrite, progress=advance)
+            target = output or f"{root}.car"
+            result = client.export_car(root, target, overwrite=overwrite, scope=scope, span=span, progress=advance)
     emit(result.to_dict(), str(result.path))
     note(f"{size(result.size)}, {result.blocks} blocks, each hashed here")
 

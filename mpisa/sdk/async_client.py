@@ -132,12 +132,24 @@ class AsyncClient(ChainClient):
         )
 
     async def export_car(
-        self, cid: str, output: str | Path | BinaryIO, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        cid: str,
+        output: str | Path | BinaryIO,
+        *,
+        overwrite: bool = False,
+        scope: str = "all",
+        span: str | None = None,
+        progress: Progress | None = None,
     ) -> models.CarFile:
-        """Write all blocks below a CID (or a path below one) to a CAR; a path appears when all of it was proven."""
+        """Write all blocks below a CID (or a path below one) to a CAR; a path appears when all of it was proven.
+
+        `scope`: all, entity (a file, or a directory's own blocks; `span`: a range of a file) or block.
+        """
         from mpisa.sdk.cars import export_car
 
-        return await export_car(self.transport, cid, output, overwrite=overwrite, progress=progress)
+        return await export_car(
+            self.transport, cid, output, overwrite=overwrite, scope=scope, span=span, progress=progress
+        )
 
     async def import_car(self, source: str | Path | BinaryIO, *, progress: Progress | None = None) -> models.CarResult:
         """Store the blocks of a CAR on the node; roots whose whole DAG is there are pinned."""

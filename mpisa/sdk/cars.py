@@ -11,14 +11,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from mpisa.primitives.car_stream import MAX_PENDING_LINKS, CarFrames, FileBytes, FileEnded, FileStarted
-from mpisa.primitives.cid import IDENTITY, Cid
-from mpisa.primitives.errors import IntegrityError, Rejection
+from mpisa.primitives.car_stream import MAX_PENDING_LINKS, CarFrames, FileBytes, FileEnded, FileStarted, TreeEnded
+from mpisa.primitives.cid import DAG_PB, IDENTITY, RAW, Cid
+from mpisa.primitives.errors import IntegrityError, Rejection, UsageError
 from mpisa.primitives.links import links_of
+from mpisa.primitives.range_stream import RangeEvent, RangeVerifier
+from mpisa.primitives.selection import ByteRange, Scope
 from mpisa.sdk import models
 from mpisa.sdk.blocks import MIN_SILENCE_S
 from mpisa.sdk.connection import segment
 from mpisa.sdk.paths import resolve
+from mpisa.sdk.ranges import parse_range
 from mpisa.sdk.sinks import PathSink, StreamSink
 from mpisa.sdk.upload import CAR_TYPE, STORE_SILENCE_S
 
@@ -80,30 +83,94 @@ class DagVerifier:
         self._expected += reversed(following)
 
 
+class BlockVerifier:
+    """Proves that a CAR holds its root's block and nothing else, as DagVerifier does for a DAG."""
+
+    def __init__(self, root: Cid) -> None:
+        self._root = root
+        self._frames = CarFrames()
+        self.blocks = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
+        for cid, _ in self._frames.feed(data):
+            if self.blocks or (cid.codec, cid.multihash) != (self._root.codec, self._root.multihash):
+                raise IntegrityError(f"the CAR has block {cid}, expected {self._root} alone")
+            self.blocks += 1
+
+    def finish(self) -> None:
+        """Declare the end."""
+        self._frames.finish()
+        if not self.blocks and self._root.digest_code != IDENTITY:
+            raise IntegrityError(f"the CAR ends without {self._root}")
+
+
+class EntityVerifier:
+    """Proves that a CAR holds what it takes to read a file, a range of it, or to list a directory."""
+
+    def __init__(self, root: Cid, span: ByteRange | None) -> None:
+        self._verifier = RangeVerifier(root, (), span)
+        self.blocks = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
+        self._count(self._verifier.feed(data))
+
+    def finish(self) -> None:
+        """Declare the end."""
+        self._count(self._verifier.finish())
+
+    def _count(self, events: list[RangeEvent]) -> None:
+        for event in events:
+            if isinstance(event, TreeEnded):
+                self.blocks = event.blocks
+
+
+Verifier = DagVerifier | BlockVerifier | EntityVerifier
+
+
+def _part(root: Cid, scope: Scope, span: ByteRange | None) -> tuple[Verifier, dict[str, str]]:
+    """What proves such a part of a DAG, and the query that asks for it. Raises UsageError for what isn't one."""
+    if span is not None and scope is not Scope.ENTITY:
+        raise UsageError("a range goes with the scope entity", hint="--scope entity --range 0-1023")
+    if scope is Scope.ALL:
+        return DagVerifier(root), {}
+    if scope is Scope.BLOCK or root.codec not in (RAW, DAG_PB):
+        return BlockVerifier(root), {"dag-scope": "block"}
+    return EntityVerifier(root, span), {"dag-scope": "entity"} | ({} if span is None else {"entity-bytes": str(span)})
+
+
 async def export_car(
     transport: Transport,
     what: str,
     output: str | Path | BinaryIO,
     *,
     overwrite: bool = False,
+    scope: str = "all",
+    span: str | None = None,
     progress: Progress | None = None,
 ) -> models.CarFile:
-    """Write the CAR of a whole DAG to a path, which appears when all of it was proven, or to a stream."""
+    """Write the CAR of a DAG to a path, which appears when all of it was proven, or to a stream.
+
+    `scope`: all of it, the entity (a file, a directory's own blocks; `span`: a range of a file) or the block alone.
+    """
+    if scope not in tuple(Scope):
+        raise UsageError(f"scope {scope[:40]!r}: expected {', '.join(Scope)}")
     root = await resolve(transport, what)
+    verifier, wanted = _part(root, Scope(scope), None if span is None else parse_range(span))
     sink: PathSink | StreamSink
     if isinstance(output, (str, Path)):
-        sink = await asyncio.to_thread(PathSink, output, root, overwrite=overwrite, label="-car")
+        sink = await asyncio.to_thread(PathSink, output, root, overwrite=overwrite, label=f"-car-{scope}")
         sink.forget()
     else:
         sink = StreamSink(output)
-    verifier = DagVerifier(root)
     size = 0
     try:
         sink.take(FileStarted((), 0))
         async with transport.stream(
             "GET",
             f"/ipfs/{segment(str(root))}",
-            query={"format": "car"},
+            query={"format": "car"} | wanted,
             headers={"Accept": CAR_TYPE},
             silence=max(MIN_SILENCE_S, transport.timeout),
         ) as answer:
@@ -122,7 +189,7 @@ async def export_car(
     return models.CarFile(cid=str(root), path=path, size=size, blocks=verifier.blocks)
 
 
-def _write(verifier: DagVerifier, sink: PathSink | StreamSink, chunk: bytes) -> None:
+def _write(verifier: Verifier, sink: PathSink | StreamSink, chunk: bytes) -> None:
     verifier.feed(chunk)
     sink.take(FileBytes(chunk))
 

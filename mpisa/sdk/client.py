@@ -180,9 +180,18 @@ class Client:
         )
 
     def export_car(
-        self, cid: str, output: str | Path | BinaryIO, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        cid: str,
+        output: str | Path | BinaryIO,
+        *,
+        overwrite: bool = False,
+        scope: str = "all",
+        span: str | None = None,
+        progress: Progress | None = None,
     ) -> models.CarFile:
-        return self._run(self._client.export_car(cid, output, overwrite=overwrite, progress=progress))
+        return self._run(
+            self._client.export_car(cid, output, overwrite=overwrite, scope=scope, span=span, progress=progress)
+        )
 
     def import_car(self, source: str | Path | BinaryIO, *, progress: Progress | None = None) -> models.CarResult:
         return self._run(self._client.import_car(source, progress=progress))

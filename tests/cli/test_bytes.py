@@ -215,6 +215,23 @@ async def test_cars_out_and_in(mpisa: Mpisa, node: FakeNode, tmp_path: Path) -> 
     assert (await answer(mpisa, "blob", "verify", root))["missing"] == 0
 
 
+async def test_cars_of_parts(mpisa: Mpisa, node: FakeNode, tmp_path: Path) -> None:
+    make_tree(tmp_path / "model")
+    root = (await answer(mpisa, "put", "model"))["cid"]
+    assert (await answer(mpisa, "blob", "export-car", root, "--scope", "block", "-o", "b.car"))["blocks"] == 1
+    assert (await answer(mpisa, "blob", "export-car", root, "--scope", "entity", "-o", "d.car"))["blocks"] == 1
+    big = f"{root}/weights/big.bin"
+    whole = await answer(mpisa, "blob", "export-car", big, "--scope", "entity", "-o", "e.car")
+    part = await answer(mpisa, "blob", "export-car", big, "--scope", "entity", "--range", "0-9", "-o", "r.car")
+    assert (whole["blocks"], part["blocks"]) == (5, 2)
+    node.blobs.store._blocks.clear()
+    taken = await answer(mpisa, "blob", "import-car", "r.car")
+    assert (taken["blocks"], taken["pinned"]) == (2, [])
+    assert (await answer(mpisa, "get", part["cid"], "--range", "0-9", "-o", "ten"))["size"] == 10
+    code, _, err = await mpisa("blob", "export-car", root, "--range", "0-9", "-o", "x.car")
+    assert (code, "goes with the scope entity" in err) == (2, True)
+
+
 async def test_a_car_of_documents(mpisa: Mpisa, node: FakeNode, tmp_path: Path) -> None:
     leaf = Cid.of(b"leaf")
     body = encode_dag_cbor({"leaf": Link(leaf), "again": Link(leaf)})
