@@ -114,6 +114,7 @@ def _read_limits(table: Table) -> Limits:
         mempool_per_account=table.integer("mempool_per_account", default.mempool_per_account, 1, 1_000_000),
         mempool_nonce_gap=table.integer("mempool_nonce_gap", default.mempool_nonce_gap, 0, 100_000),
         upload_bytes=table.integer("upload_bytes", default.upload_bytes, 1, 1 << 60),
+        answer_bytes=table.integer("answer_bytes", default.answer_bytes, 1 << 20, 1 << 60),
         store_bytes=table.integer("store_bytes", default.store_bytes, 0, 1 << 60),
         gc_high_water_percent=table.integer("gc_high_water_percent", default.gc_high_water_percent, 10, 100),
         gc_grace_ms=table.integer("gc_grace_ms", default.gc_grace_ms, 0, 30 * 24 * 3600 * 1000),

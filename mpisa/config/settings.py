@@ -82,6 +82,9 @@ class Limits:
     mempool_per_account: int = 1_024
     mempool_nonce_gap: int = 64
     upload_bytes: int = 1 << 40
+    answer_bytes: int = 1 << 40
+    """One answer of the gateway: a few blocks that link to one another many times can stand for any number of bytes."""
+
     store_bytes: int = 0
     """Most bytes of blocks kept; 0 means as much as the disk holds."""
     gc_high_water_percent: int = 90

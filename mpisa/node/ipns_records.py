@@ -12,7 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from mpisa.primitives.errors import NotFound, Rejection, RejectionReason
+from mpisa.primitives.errors import NotFound, Rejection, RejectionReason, StoreDamaged
 from mpisa.primitives.ipns import MAX_RECORD_BYTES, IpnsRecord, decode_record, name_text, verify_record
 from storage.files import disk_error
 
@@ -39,7 +39,8 @@ class IpnsRecords:
         self._writing = asyncio.Lock()
 
     async def get(self, name: Cid) -> IpnsRecord:
-        """The record of a name, valid now. Raises NotFound; Rejection for one that isn't valid any more."""
+        """The record of a name, valid now. Raises NotFound; Rejection for one that isn't valid any more;
+        StoreDamaged."""
         raw = await asyncio.to_thread(self._read, name)
         if raw is None:
             raise NotFound(f"this node keeps no record of {name_text(name)}")
@@ -67,6 +68,8 @@ class IpnsRecords:
                 return file.read(MAX_RECORD_BYTES + 1)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreDamaged(f"can't read the IPNS record of {name_text(name)}: {error.strerror or error}") from error
 
     def _replace(self, name: Cid, record: IpnsRecord) -> None:
         held = self._read(name)

@@ -39,6 +39,11 @@ class Ask:
         return self.found.cid
 
     @property
+    def limit(self) -> int:
+        """The bytes of an answer."""
+        return self.node.config.limits.answer_bytes
+
+    @property
     def file_name(self) -> str | None:
         """The name that the client would like to save it under."""
         return self.request.query.get("filename") or None

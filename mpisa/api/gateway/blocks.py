@@ -45,7 +45,7 @@ async def car(ask: Ask) -> web.StreamResponse:
         await ask.node.content.block(ask.cid, local_only=ask.local_only)
     if ask.request.method == "HEAD":
         return await send_headers(ask.request, headers)
-    return await send_stream(ask.request, _car_parts(ask, selection), headers)
+    return await send_stream(ask.request, _car_parts(ask, selection), headers, limit=ask.limit)
 
 
 def _car_parts(ask: Ask, selection: Selection) -> AsyncIterator[bytes]:
@@ -68,4 +68,4 @@ async def tar(ask: Ask) -> web.StreamResponse:
         await ask.node.content.stat(ask.cid, local_only=ask.local_only)
         return await send_headers(ask.request, headers)
     parts = ask.node.content.tar(ask.cid, str(ask.cid), local_only=ask.local_only)
-    return await send_stream(ask.request, parts, headers)
+    return await send_stream(ask.request, parts, headers, limit=ask.limit)

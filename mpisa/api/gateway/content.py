@@ -82,7 +82,7 @@ async def _file(ask: Ask, found: Stat, tag: str, name: str) -> web.StreamRespons
     if ask.request.method == "HEAD":
         return await send_headers(ask.request, headers, status=status, length=end - first)
     parts = ask.node.content.file(found.cid, first, end - first, local_only=ask.local_only)
-    return await send_stream(ask.request, parts, headers, status=status, length=end - first)
+    return await send_stream(ask.request, parts, headers, limit=ask.limit, status=status, length=end - first)
 
 
 async def _kind_of(ask: Ask, cid: Cid, size: int, name: str) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from mpisa.api.gateway.headers import matches
 from mpisa.api.gateway.ranges import read_range
-from mpisa.primitives.errors import MpisaError
+from mpisa.primitives.errors import MpisaError, Rejection, RejectionReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,10 +60,17 @@ async def send_stream(
     parts: AsyncIterator[bytes],
     headers: dict[str, str],
     *,
+    limit: int,
     status: int = 200,
     length: int | None = None,
 ) -> web.StreamResponse:
-    """The parts, `length` bytes in all where that is known. An error before the first is raised as usual."""
+    """The parts, `length` bytes in all where that is known. An error before the first is raised as usual.
+
+    More than `limit` bytes are refused, or break the connection where their number wasn't known beforehand.
+    """
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    sent = 0
     try:
         first = await anext(parts, b"")
         response = web.StreamResponse(status=status, headers=headers)
@@ -74,7 +81,11 @@ async def send_stream(
         try:
             await response.prepare(request)
             await response.write(first)
+            sent += len(first)
             async for part in parts:
+                sent += len(part)
+                if sent > limit:
+                    raise _too_large(limit)
                 await response.write(part)
         except (MpisaError, OSError) as error:
             if not isinstance(error, ConnectionError):
@@ -88,6 +99,14 @@ async def send_stream(
             await close()
     await response.write_eof()
     return response
+
+
+def _too_large(limit: int) -> Rejection:
+    return Rejection(
+        RejectionReason.TOO_LARGE,
+        f"the answer has more than {limit} bytes",
+        hint="limits.answer_bytes in the node's config.toml bounds it; ask for a range or for a path below",
+    )
 
 
 async def send_headers(
