@@ -7,10 +7,10 @@ STAMPS := .venv/stamps
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test interop simulate twins campaign mutants model chaos check format bench lock clean
+.PHONY: help install demo test interop simulate twins campaign campaign-storage mutants model chaos check format bench lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMPS)/run ## the node, the SDK and the command line, in .venv
 
@@ -33,6 +33,9 @@ campaign: $(STAMPS)/dev ## more seeds (COUNT=1000) and twins cases (CASES=4000),
 	@$(BIN)/python -m tests.simulator seeds --count $(or $(COUNT),1000) --summary docs/campaign.json; seeds=$$?; \
 	$(BIN)/python -m tests.simulator twins --count $(or $(CASES),4000) --summary docs/campaign.json; twins=$$?; \
 	$(BIN)/python -m tests.simulator table docs/campaign.json --page docs/simulation.md && exit $$((seeds + twins))
+
+campaign-storage: $(STAMPS)/dev ## kill put, get, gc, compaction and imports (KILLS=1000), added up in docs/storage-campaign.json
+	@$(BIN)/python -m tests.storage.campaign --kills $(or $(KILLS),1000) --summary docs/storage-campaign.json --page docs/storage.md
 
 mutants: $(STAMPS)/dev ## break the rules one by one and see which test notices; writes docs/mutants.md
 	@$(BIN)/python -m tests.mutants

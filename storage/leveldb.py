@@ -31,6 +31,14 @@ PROBE_BYTES = 8 * 1024 * 1024
 REPAIR_HINT = "run `mpisa node repair`"
 
 
+def _holds_data(path: Path) -> bool:
+    """Whether there ever was a whole database here: LevelDB makes a log or a table only after the file CURRENT.
+
+    A manifest alone is what a crash leaves of one that was being made, and opening makes it anew.
+    """
+    return any(next(path.glob(pattern), None) is not None for pattern in ("*.log", "*.ldb", "*.sst"))
+
+
 class Database:
     """Keys and values, ordered by key; thread-safe. Raises StoreDamaged, StoreBusy or DiskFull."""
 
@@ -40,7 +48,7 @@ class Database:
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._broken = False
-        if path.is_dir() and any(path.glob("MANIFEST-*")) and not (path / "CURRENT").is_file():
+        if not (path / "CURRENT").is_file() and _holds_data(path):
             raise StoreDamaged(f"{what} {path}: the file CURRENT is missing", hint=REPAIR_HINT)
         try:
             make_directory(path)

@@ -90,3 +90,21 @@ def test_a_second_opener_and_damage(tmp_path: Path) -> None:
         PinStore(tmp_path)
     assert str(damaged.value) == f"pins {tmp_path}: the file CURRENT is missing"
     assert damaged.value.hint == "run `mpisa node repair`"
+
+
+def test_a_database_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """LevelDB writes its first manifest, then CURRENT, then a log: before that there was nothing to lose."""
+    first = PinStore(tmp_path / "whole")
+    first.close()
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    manifest = next((tmp_path / "whole").glob("MANIFEST-*")).read_bytes()
+    (unfinished / "MANIFEST-000001").write_bytes(manifest[: len(manifest) // 2])
+    (unfinished / "000001.dbtmp").write_bytes(b"MANIF")
+    (unfinished / "LOCK").touch()
+    pins = PinStore(unfinished)
+    pins.pin(NODE)
+    pins.close()
+    pins = PinStore(unfinished)
+    assert [pin.cid for pin in pins.list()] == [NODE]
+    pins.close()
