@@ -19,11 +19,16 @@ from tests.storage.campaign.forks import Fork, ask
 from tests.storage.campaign.judge import Promises, judge
 from tests.storage.campaign.summary import Run
 
-STORE_KINDS = {"put": victims.put, "import CAR": victims.bring, "collect and compact": victims.collect}
+COLLECT = "collect and compact"
+STORE_KINDS = {"put": victims.put, "import CAR": victims.bring, COLLECT: victims.collect}
 COMMANDS = ("get command", "put command")
-WEIGHTS = {"put": 3, "import CAR": 2, "collect and compact": 4, "get command": 2, "put command": 1}
+WEIGHTS = {"put": 3, "import CAR": 2, COLLECT: 4, "get command": 2, "put command": 1}
 KILLS_A_HOME = 8
-STORE_SECONDS = {"put": 0.3, "import CAR": 0.3, "collect and compact": 0.8}
+STORE_SECONDS = {"put": 0.3, "import CAR": 0.3, COLLECT: 0.3}
+RETIRED = 3
+"""A collector has retired fewer packs than that before its moment comes."""
+
+LONGEST_SECONDS = 2.0
 OPENING_SHARE = 0.2
 OPENING_SECONDS = 0.05
 COMMAND_SECONDS = 120.0
@@ -108,7 +113,9 @@ class Campaign:
         """Wait for the moment of the kill: while the store is opened, or at work. True when the process has ended."""
         if self._rng.random() < OPENING_SHARE:
             return fork.listen(self._rng.uniform(0.0, OPENING_SECONDS), promises.hear)
-        while not promises.is_open:
+        retired = promises.packs_retired + (self._rng.randrange(RETIRED) if kind == COLLECT else 0)
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while not promises.is_open or (promises.packs_retired < retired and time.monotonic() < deadline):
             if fork.listen(OPENING_SECONDS, promises.hear):
                 return True
         return fork.listen(self._rng.uniform(0.0, STORE_SECONDS[kind]), promises.hear)

@@ -37,7 +37,10 @@ PACK_BYTES = 200_000
 """Small, so that packs are finished, retired and rewritten all the time."""
 
 LANES = 3
-KEPT_PINS = 3
+GARBAGE = 4
+"""Blocks that nobody wants, with each DAG."""
+
+KEPT_PINS = 2
 """A lane unpins the oldest beyond so many."""
 
 Block = tuple[Cid, bytes]
@@ -109,6 +112,7 @@ def collect(home: Path, first: int, pinned: Iterable[int], say: Say) -> None:
         held = [at for at in pinned if at % LANES == number]
         for at in _numbers(first, number):
             blocks = dag(at)
+            store.put([_leaf(at * 100 + 50 + number) for number in range(GARBAGE)])
             with store.lease("campaign"):
                 store.put(blocks)
                 pins.pin(blocks[-1][0])
