@@ -64,6 +64,7 @@ bench: $(STAMPS)/dev $(STAMPS)/interop ## measure on this machine and write docs
 	$(BIN)/mpisa bench consensus --growth --plot docs/consensus-growth.svg --write docs/benchmarks.md
 	$(BIN)/mpisa bench state --write docs/benchmarks.md
 	$(BIN)/mpisa bench storage --against kubo --write docs/benchmarks.md
+	$(BIN)/mpisa bench storage --against kubo --growth --plot docs/storage-growth.svg --write docs/benchmarks.md
 
 lock: $(STAMPS)/uv ## rewrite the hash-pinned requirement lists
 	scripts/lock.sh

@@ -3,7 +3,7 @@
 import datetime
 from pathlib import Path
 
-from mpisa.cli.bench import reference, report
+from mpisa.cli.bench import plot, reference, report
 from mpisa.cli.bench.result import Bench, Figure
 
 TRANSFER = Figure(
@@ -76,3 +76,16 @@ def test_the_reference_moves_every_byte(tmp_path: Path) -> None:
     with reference.server(file, tmp_path) as (url, certificate):
         assert reference.fetch_hashed(url, certificate) > 0
     assert reference.write_synced(tmp_path, 2 << 20) > 0
+
+
+def test_a_page_shows_the_picture_beside_it() -> None:
+    bench = Bench("growth", MACHINE, {}, (TRANSFER,), picture="growth.svg")
+    assert "\n\n![growth](growth.svg)\n\n- transfer_256mib" in report.section(bench, datetime.date(2025, 1, 2))
+
+
+def test_a_plot_shows_the_peer_dashed_where_there_is_one() -> None:
+    alone = plot.draw([plot.Panel("added", "MiB/s", [(1, 10.0), (4, 20.0)])], "GiB")
+    both = plot.draw([plot.Panel("added", "MiB/s", [(1, 10.0), (4, 20.0)], peer=[(1, 400.0)])], "GiB")
+    assert (alone.count("polyline"), alone.count("dasharray")) == (1, 0)
+    assert (both.count("polyline"), both.count("dasharray"), both.count(">400<")) == (2, 1, 1)
+    assert alone.count(">20<") == both.count(">20<") == 1

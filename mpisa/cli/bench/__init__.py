@@ -3,8 +3,8 @@
 `result` is the form of a figure, `network` takes the figures of a devnet, `reference` is what its transfer is compared
 with, `burst` publishes a hundred things at once; `consensus` puts load on one, `soak` for long, `load` makes it,
 `limits` bounds it; `state` fills a state map, `state_worker` holds it; `storage` takes the figures of bytes, with
-`storage_worker` and `storage_network` on our side and `kubo` on the other; `asked` is a process that is measured;
-`machine` reads processes, `report` writes docs/benchmarks.md.
+`storage_worker` and `storage_network` on our side and `kubo` on the other, `storage_growth` over sizes; `asked` is a
+process that is measured; `machine` reads processes, `report` writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -127,17 +127,30 @@ def measure_state(keys: int, write: Path | None) -> None:
     examples=(
         "mpisa bench storage --against kubo --json",
         "mpisa bench storage --against kubo --write docs/benchmarks.md",
+        "mpisa bench storage --against kubo --growth --plot docs/storage-growth.svg",
         "mpisa bench storage --quick",
     ),
+)
+@click.option("--growth", is_flag=True, help="Over sizes and numbers of files instead, drawn as a plot.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("storage-growth.svg"),
+    show_default=True,
+    help="Where --growth draws its plot.",
 )
 @click.option("--against", type=click.Choice(["kubo"]), help="Also measure this peer, in the same run.")
 @click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures to this page.")
 @click.option("--quick", is_flag=True, help="Once, and small: to see that it works, not to quote.")
-def measure_storage(against: str | None, write: Path | None, quick: bool) -> None:
+def measure_storage(growth: bool, plot: Path, against: str | None, write: Path | None, quick: bool) -> None:
     """Adding, verifying, collecting and moving bytes, next to Kubo and the limits of this machine."""
-    from mpisa.cli.bench import report, storage
+    from mpisa.cli.bench import report, storage, storage_growth
 
-    found = storage.run(quick, against, note)
+    if growth:
+        found = storage_growth.run(quick, against, plot, note)
+        note(f"drawn in {plot}")
+    else:
+        found = storage.run(quick, against, note)
     if write is not None:
         report.write(write, found)
         note(f"written to {write}")

@@ -11,16 +11,20 @@ WIDTH, HEIGHT, MARGIN = 420, 260, 48
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What is drawn: `band` is the range that was promised, in the values' unit."""
+    """What is drawn: `band` is the range that was promised, `peer` what another system did, both in the values' unit.
+
+    The peer has a point for each of ours, or for the first of them only.
+    """
 
     title: str
     unit: str
     points: Sequence[tuple[int, float]]
     band: tuple[float, float] | None = None
+    peer: Sequence[tuple[int, float]] = ()
 
 
 def draw(panels: Sequence[Panel], size: str) -> str:
-    """The panels side by side; `size` says what the horizontal axis counts."""
+    """The panels side by side, a peer dashed; `size` says what the horizontal axis counts."""
     width = WIDTH * len(panels)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" '
@@ -33,7 +37,7 @@ def draw(panels: Sequence[Panel], size: str) -> str:
 
 def _panel(panel: Panel, size: str, left: int) -> str:
     values = [value for _, value in panel.points]
-    top = 1.25 * max([*values, *(panel.band or ())])
+    top = 1.25 * max([*values, *(panel.band or ()), *[value for _, value in panel.peer]])
     places = [
         (_x(left, at, len(values)), _y(value, top), number, value) for at, (number, value) in enumerate(panel.points)
     ]
@@ -53,6 +57,11 @@ def _panel(panel: Panel, size: str, left: int) -> str:
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in places)
     lines.append(f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="2"/>')
+    if panel.peer:
+        beside = [(_x(left, at, len(panel.points)), _y(value, top), value) for at, (_, value) in enumerate(panel.peer)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in beside)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="#b0643c" stroke-dasharray="5 3"/>')
+        lines += [_text(x, y - 6, f"{value:.3g}", "middle") for x, y, value in beside]
     for x, y, number, value in places:
         lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#1f5fa8"/>')
         lines.append(_text(x, y - 8, f"{value:.3g}", "middle"))

@@ -56,6 +56,8 @@ def section(found: Bench, today: datetime.date) -> str:
         *("| " + " | ".join(row) + " |" for row in rows(found)),
         "",
     ]
+    if found.picture is not None:
+        lines += [f"![{found.name}]({found.picture})", ""]
     for figure in found.figures:
         runs = ", ".join(f"{value:.4g}" for value in figure.runs)
         facts = "; ".join(f"{name}: {value}" for name, value in figure.facts.items())

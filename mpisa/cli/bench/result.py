@@ -70,12 +70,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """All figures of one bench on one machine."""
+    """All figures of one bench on one machine; `picture` is a file beside the page that shows them."""
 
     name: str
     machine: dict[str, Any]
     versions: dict[str, str]
     figures: tuple[Figure, ...]
+    picture: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The documented form."""

@@ -53,7 +53,7 @@ def measure(size: Size, place: Path, library: Path | None, say: Say) -> list[Fig
 
 def on_devnet(size: Size, network: Devnet, place: Path, pair: Pair | None) -> list[Figure]:
     """The figures of latency and speed, on nodes that run."""
-    return [*_blocks(size, network, place, pair), *_transfers(size, network, place, pair)]
+    return [*_blocks(size, network, place, pair), *transfers(size, network, place, pair)]
 
 
 def _blocks(size: Size, network: Devnet, place: Path, pair: Pair | None) -> list[Figure]:
@@ -103,7 +103,8 @@ def _fetch_blocks(api: str, cids: list[str]) -> list[float]:
     return taken
 
 
-def _transfers(size: Size, network: Devnet, place: Path, pair: Pair | None) -> list[Figure]:
+def transfers(size: Size, network: Devnet, place: Path, pair: Pair | None) -> list[Figure]:
+    """All of a new file from the first node to the second, and its first bytes to the third."""
     own, other, bound, first, puts = [], [], [], [], []
     mib = size.large_bytes / MIB
     for _ in range(size.runs):
