@@ -8,7 +8,7 @@ from storage import compaction, gc, pack_writer
 from storage.blockstore import MAX_BLOCK_BYTES
 from storage.commit_queue import MAX_GROUP_BYTES
 from storage.records import PACK_HEADER_BYTES
-from tests.storage.campaign.runner import KILLS_A_HOME, OPENING_SHARE
+from tests.storage.campaign.runner import KILLS_A_HOME, KILLS_A_NODE, OPENING_SHARE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "storage.md").read_text()
@@ -35,5 +35,5 @@ def test_the_numbers_are_those_of_the_code() -> None:
     ):
         assert text in PAGE.replace("\n", " ").replace("  ", " "), text
     assert limits.gc_grace_ms == 3_600_000
-    assert KILLS_A_HOME == 8
+    assert (KILLS_A_HOME, KILLS_A_NODE) == (8, 25)
     assert OPENING_SHARE == 0.2

@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ class Fork:
         return not self._open
 
     def kill(self, hear: Hear) -> None:
-        """SIGKILL, and hear what it had said."""
-        self.peak = peak_bytes(self.pid)
+        """SIGKILL, unless it has ended, and hear what it had said."""
+        if self.status is not None:
+            return
+        with suppress(ValueError):  # it has just ended, and has no memory any more
+            self.peak = peak_bytes(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         while self._open:
             self._read(hear)

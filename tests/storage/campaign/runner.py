@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpisa.cli.bench.machine import devnet
@@ -17,6 +17,7 @@ from storage.importer import cid_of_path
 from tests.storage.campaign import victims
 from tests.storage.campaign.forks import Fork, ask
 from tests.storage.campaign.judge import Promises, judge
+from tests.storage.campaign.nodes import NODE, Nodes
 from tests.storage.campaign.summary import Run
 
 COLLECT = "collect and compact"
@@ -24,6 +25,9 @@ STORE_KINDS = {"put": victims.put, "import CAR": victims.bring, COLLECT: victims
 COMMANDS = ("get command", "put command")
 WEIGHTS = {"put": 3, "import CAR": 2, COLLECT: 4, "get command": 2, "put command": 1}
 KILLS_A_HOME = 8
+KILLS_A_NODE = 25
+"""One of so many kills is a node's, where the campaign has a node of its own: it has to start again."""
+
 STORE_SECONDS = {"put": 0.3, "import CAR": 0.3, COLLECT: 0.3}
 RETIRED = 3
 """A collector has retired fewer packs than that before its moment comes."""
@@ -58,7 +62,7 @@ class Campaign:
         is started for them.
         """
         begun = time.monotonic()
-        kinds = self._draw(count)
+        kinds = self._draw(count, (NODE,) * (0 if node is not None else count // KILLS_A_NODE))
         for kind in kinds:
             if kind in STORE_KINDS:
                 self._kill_store(kind)
@@ -68,12 +72,13 @@ class Campaign:
         elif commands:
             with devnet(self._place / "net", 1) as (network, _seconds):
                 Commands(self._place, (network.home, network.apis[0]), self._run, self._rng).kill(commands)
+                Nodes(self._place, network, self._run, self._rng).kill(kinds.count(NODE))
         self._run.seconds = round(time.monotonic() - begun, 1)
 
-    def _draw(self, count: int) -> list[str]:
-        """Each kind by its weight, in a random order."""
+    def _draw(self, count: int, others: Sequence[str]) -> list[str]:
+        """Each kind by its weight, in a random order, and others."""
         whole = [kind for kind, weight in WEIGHTS.items() for _ in range(weight)]
-        kinds = (whole * (count // len(whole) + 1))[:count]
+        kinds = (whole * (count // len(whole) + 1))[: count - len(others)] + list(others)
         self._rng.shuffle(kinds)
         return kinds
 
