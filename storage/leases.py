@@ -157,7 +157,7 @@ class Leases:
     def doom(self, blocks: Iterable[tuple[bytes, Place]]) -> frozenset[bytes]:
         """Those of the blocks (multihash and place) that no lease protects: absent, for readers, until `spare`."""
         with self._lock:
-            start = self._start()
+            start = self.start()
             self._doomed = frozenset(
                 multihash for multihash, place in blocks if not self._protects(multihash, place, start)
             )
@@ -171,11 +171,11 @@ class Leases:
     def protects(self, multihash: bytes, place: Place) -> bool:
         """Whether a lease protects the block now."""
         with self._lock:
-            return self._protects(multihash, place, self._start())
+            return self._protects(multihash, place, self.start())
 
-    def _start(self) -> Place | None:
-        """Where the packs ended when the oldest open lease began; None when none is open."""
-        return min((place for place, _ in self._open.values()), default=None)
+    def start(self) -> Place | None:
+        """Where the packs ended when the oldest open lease began; None when none is open. Also without the lock."""
+        return min((place for place, _ in tuple(self._open.values())), default=None)
 
     def _protects(self, multihash: bytes, place: Place, start: Place | None) -> bool:
         return (start is not None and place >= start) or any(known.holds(multihash) for known in self._filters)

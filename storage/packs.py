@@ -167,7 +167,8 @@ class DiskBlockStore:
         """See Collectable.generations."""
         with self._queue.lock:
             limits = self._appender.limits()
-        return self._compaction.generations(limits)
+        start = self._leases.start()  # all that was written later is protected: nothing of it could go
+        return [info for info in self._compaction.generations(limits) if start is None or info.number <= start[0]]
 
     def records_of(self, pack: int) -> Iterator[tuple[Cid, int]]:
         """See Collectable.records_of."""

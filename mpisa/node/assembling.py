@@ -229,7 +229,7 @@ def _wire(frame: Frame, kept: Kept, recovered: Recovered, network: Network) -> R
         blobs=moving.blobs,
         content=moving.content,
         names=IpnsRecords(setup.home.ipns),
-        collecting=_make_collecting(frame, kept),
+        collecting=_make_collecting(frame, kept, moving.blobs),
         inspecting=Inspecting(kept.blocks, kept.pins, frame.threads(1, "inspector")),
         chain=Chain(store, setup.genesis, setup.genesis_text, submissions),
         stages=frame.stages,
@@ -252,7 +252,7 @@ def _make_moving(frame: Frame, kept: Kept, network: Network) -> Moving:
     return Moving(providers, publishing, counters, retriever, blobs, content)
 
 
-def _make_collecting(frame: Frame, kept: Kept) -> Collecting:
+def _make_collecting(frame: Frame, kept: Kept, blobs: BlobStore) -> Collecting:
     limits, home = frame.setup.config.limits, frame.setup.home
     collector = Collector(
         kept.blocks,
@@ -262,7 +262,7 @@ def _make_collecting(frame: Frame, kept: Kept) -> Collecting:
         scratch=home.marks,
     )
     executor = frame.threads(1, "collector")
-    return Collecting(kept.blocks, collector, executor, home.blocks, limits.gc_high_water_percent)
+    return Collecting(kept.blocks, collector, executor, home.blocks, limits.gc_high_water_percent, blobs.let_go)
 
 
 def _make_pool(limits: Limits) -> Mempool:

@@ -91,14 +91,14 @@ class BlobStore:
 
         Raises Rejection for a stream that is cut or lies, and for a DAG that no honest client makes.
         """
-        self._holding.lease()  # also protects what is put now until its root is pinned
-        taken = await self._publishing.run(reader, take_car)
         pinned = []
-        for root in dict.fromkeys(taken.roots):
-            if await self._run(partial(is_whole, self._store, root.require_supported())):
-                await self._pin(root, PinKind.RECURSIVE, "", PinReason.PUBLISH)
-                self._announce(root)
-                pinned.append(root)
+        with self._holding.upload():  # also protects what is put now until its root is pinned
+            taken = await self._publishing.run(reader, take_car)
+            for root in dict.fromkeys(taken.roots):
+                if await self._run(partial(is_whole, self._store, root.require_supported())):
+                    await self._pin(root, PinKind.RECURSIVE, "", PinReason.PUBLISH)
+                    self._announce(root)
+                    pinned.append(root)
         return CarView(taken.roots, taken.blocks, taken.size, tuple(pinned))
 
     async def missing(self, cids: Sequence[Cid]) -> tuple[int, ...]:
@@ -113,6 +113,10 @@ class BlobStore:
             await self._run(lambda: check_slice(self._store, check))
         named = (tuple(check.damaged_names), tuple(check.missing_names))
         return CheckView(cid, check.blocks, check.size, check.damaged, check.missing, *named)
+
+    def let_go(self) -> None:
+        """Let go of what uploads left that are over, for space is wanted."""
+        self._holding.let_go()
 
     def close(self) -> None:
         """Let go of what uploads held."""

@@ -8,6 +8,7 @@ but the blocks. Whatever was asked about or sent stays here for HOLD_S at least,
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from storage.leases import Lease
 
 HOLD_S: Final = 3600.0
+IDLE_S: Final = 60.0
+"""A collection that is asked for, or that puts wait for, takes what no upload asked about for so long."""
 MAX_ASKED: Final = 4_096
 """CIDs in one question."""
 MAX_ROOTS: Final = 16
@@ -48,9 +51,28 @@ class Holding:
         self._current: Lease | None = None
         self._open: set[Lease] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._uploads = 0
+        self._used = 0.0
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """One upload goes on: what it put stays at least until it ends. Raises NotReady as `lease` does."""
+        self.lease()
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+            self._used = asyncio.get_running_loop().time()
+
+    def let_go(self) -> None:
+        """Release everything, for space is wanted; nothing while an upload goes on or did IDLE_S ago."""
+        if not self._uploads and asyncio.get_running_loop().time() - self._used >= IDLE_S:
+            self.close()
 
     def lease(self) -> Lease:
         """The lease to keep blocks by. Raises NotReady when the store has no more."""
+        self._used = asyncio.get_running_loop().time()
         if self._current is None:
             self._current = lease = self._store.lease("blocks of uploads")
             self._open.add(lease)
@@ -76,6 +98,7 @@ class Holding:
         for lease in self._open:
             lease.release()
         self._open.clear()
+        self._timers.clear()
         self._current = None
 
 

@@ -22,6 +22,7 @@ from mpisa.primitives.errors import MpisaError, NotReady
 from storage.gc import WANTED_DEAD_SHARE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -75,7 +76,9 @@ class Collecting:
         executor: Executor,
         path: Path,
         high_water_percent: int,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
+        self._let_go = let_go
         self._store = store
         self._collector = collector
         self._executor = executor
@@ -106,6 +109,8 @@ class Collecting:
 
         Raises StoreDamaged, DiskFull, NotReady.
         """
+        if not dry_run:
+            self._let_go()
         return await self._collect(dry_run=dry_run, grace_s=0.0, dead_share=WANTED_DEAD_SHARE)
 
     async def watch(self) -> None:
@@ -146,6 +151,7 @@ class Collecting:
         """Free what puts wait for: first of what is old, then of what is younger."""
         wanted, self._wanted = self._wanted, 0
         freed = 0
+        self._let_go()
         for grace_s in (None, PRESSED_GRACE_S):
             report = await self._quietly(wanted_bytes=wanted - freed, grace_s=grace_s)
             freed += 0 if report is None else report.bytes_freed

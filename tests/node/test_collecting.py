@@ -210,3 +210,21 @@ async def test_uploads_beyond_the_limit_make_room_for_themselves(
         assert before is not None
         assert node.blobs.local(before) is not None
         assert node.metrics()["gc_puts_that_waited_total"] > 0
+
+
+async def test_what_an_upload_asked_about_goes_once_uploads_have_been_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent in CARs is held for an hour, so that an upload can go on; not against who asks for the space."""
+    async with running(tmp_path, count=1) as cluster:
+        node = cluster.nodes[0]
+        await node.blobs.missing([block(0)[0]])
+        stored = await node.blobs.put_stream(chunks(b"asked about" * 50_000))
+        await node.blobs.unpin(stored.cid)
+        assert (await node.collect()).bytes_freed < 1000
+        assert node.blobs.local(stored.cid) is not None
+        monkeypatch.setattr("mpisa.node.car_upload.IDLE_S", 0.0)
+        with node.blobs._holding.upload():
+            assert (await node.collect()).bytes_freed < 1000
+        assert (await node.collect()).bytes_freed > 500_000
+        assert node.blobs.local(stored.cid) is None
