@@ -117,6 +117,14 @@ def assemble_behind(
         None if history.archive else join,
         own_past.look_through,
     )
-    keeping_up = KeepingUp(shells.helm, shells.inbox, syncing, identity, lambda: ledger.height, own_past.is_blank)
+    keeping_up = KeepingUp(
+        shells.helm,
+        shells.inbox,
+        syncing,
+        identity,
+        lambda: ledger.height,
+        own_past.is_blank,
+        lambda: known().committee,
+    )
     pruning = Pruning(history, ledger, vertices, parameters, writer, providing.snapshots.needed_from)
     return Behind(sources, ranging, applying, joining, syncing, keeping_up, pruning)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from consensus.dag.committee import Committee
     from consensus.status import EngineStatus
@@ -49,10 +49,16 @@ class Helm:
         await self._begun.wait()
 
     @asynccontextmanager
-    async def moved(self) -> AsyncIterator[None]:
-        """The stores may be moved on inside. Raises what recovering does; then the earlier succession stays."""
+    async def moved(self, is_due: Callable[[], bool] = lambda: True) -> AsyncIterator[bool]:
+        """The stores may be moved on inside. `is_due` is asked once no turn is under way, for that turn may have opened
+        an epoch: where it says no, False is yielded and nothing changes. Raises what recovering does; then the earlier
+        succession stays.
+        """
         async with self.turn:
-            yield
+            is_moving = is_due()
+            yield is_moving
+            if not is_moving:
+                return
             self.succession = await asyncio.get_running_loop().run_in_executor(None, self._epochs.recover)
             self._is_new = True
             self._begun.clear()

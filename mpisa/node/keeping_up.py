@@ -1,9 +1,14 @@
 """Which way a node keeps up with the chain: from its seat, from far behind, or from no seat at all.
 
 With a seat in an open epoch ordering works, and this task only looks how far the others are. Too far behind, it takes
-the helm, applies ranges of certified blocks, and hands back when the gap is small. Without a seat it holds the helm for
-good and follows block by block, until an epoch opens in which this node has one. What arrives for the engine meanwhile
-is dropped, but for execution signatures: those are kept, within a bound, and handed to the engine that goes on.
+the helm, applies ranges of certified blocks, and hands back when the gap is small. Without a seat, in the epoch of the
+next block neither, it holds the helm for good and follows block by block, until an epoch opens in which this node has
+one. What arrives for the engine meanwhile is dropped, but for execution signatures: those are kept, within a bound, and
+handed to the engine that goes on.
+
+Whether there is a seat is decided while no turn is under way. One turn drops an old epoch and opens the next: between
+the two a node that leaves and joins again looks as if it had no seat, and would follow through an epoch whose quorum
+may need it.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from consensus.events import ExecutionSignatureReceived, VertexReceived
 from mpisa.node.execution import Diverged
 
 if TYPE_CHECKING:
+    from consensus.dag.committee import Committee
     from consensus.dag.vertex import ExecutionSignature
     from consensus.events import Event
     from consensus.identity import Seats
@@ -81,13 +87,16 @@ class KeepingUp:
         identity: Seats,
         height: Callable[[], int],
         is_blank: Callable[[], bool],
+        next_committee: Callable[[], Committee],
     ) -> None:
+        """`next_committee` is that of the epoch in which the block above the latest executed one will be made."""
         self._helm = helm
         self._inbox = inbox
         self._syncing = syncing
         self._identity = identity
         self._height = height
         self._is_blank = is_blank
+        self._next_committee = next_committee
         self._polled = float("-inf")
         self.is_away = False
         """Whether the helm is held here, so that no engine runs."""
@@ -112,14 +121,18 @@ class KeepingUp:
         while True:
             await self._helm.begun()
             if not self._has_seat():
-                await self._away(self._syncing.follow)
+                await self._away(self._syncing.follow, is_due=lambda: not self._has_seat())
             elif await self._is_far(loop.time() - begun < FIRST_POLLS_S):
                 await self._away(self._syncing.catch_up)
             else:
                 await asyncio.sleep(CHECK_S)
 
     def _has_seat(self) -> bool:
-        return any(self._identity.seat_in(committee) is not None for committee in self._helm.committees.values())
+        """In an open epoch, or in the next one where the header that opens it is executed and only lacks its
+        certificate: the blocks to follow by are that epoch's already.
+        """
+        committees = (*self._helm.committees.values(), self._next_committee())
+        return any(self._identity.seat_in(committee) is not None for committee in committees)
 
     async def _is_far(self, is_fresh: bool) -> bool:
         now = asyncio.get_running_loop().time()
@@ -128,12 +141,14 @@ class KeepingUp:
         self._polled = now
         return await self._syncing.is_far()
 
-    async def _away(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Does this while the engine rests."""
+    async def _away(self, work: Callable[[], Awaitable[None]], is_due: Callable[[], bool] = lambda: True) -> None:
+        """Does this while the engine rests, unless it isn't due any more once the engine does."""
         shelf = SignatureShelf()
-        self.is_away = True
         try:
-            async with self._helm.moved():
+            async with self._helm.moved(is_due) as is_moving:
+                if not is_moving:
+                    return
+                self.is_away = True
                 draining = asyncio.create_task(self._drain(shelf), name="drain")
                 try:
                     await work()

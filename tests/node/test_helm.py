@@ -84,3 +84,26 @@ async def test_the_helm_may_be_taken_while_two_epochs_are_open(tmp_path: Path) -
         await made.in_epoch(1)
         await until(lambda: len(helm.committees) == 1, "the old one is over")
         await made.level()
+
+
+async def test_the_helm_is_left_alone_where_the_turn_under_way_makes_taking_it_needless(tmp_path: Path) -> None:
+    async with running(tmp_path, 1) as cluster:
+        node = cluster.nodes[0]
+        helm, before = node._running.helm, node._running.helm.succession
+        asked: list[bool] = []
+
+        def is_due() -> bool:
+            asked.append(True)
+            return False
+
+        async def take() -> bool:
+            async with helm.moved(is_due) as is_moving:
+                return is_moving
+
+        async with helm.turn:
+            taking = asyncio.create_task(take())
+            await asyncio.sleep(0)
+            assert not asked, "only behind the turn"
+        assert await taking is False
+        assert helm.succession is before
+        await node.submit(cluster.transfer(ALICE, 0), "certified")
