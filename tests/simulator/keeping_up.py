@@ -21,7 +21,7 @@ from mpisa.node.serving import BLOCKS, RangeRequest
 from mpisa.node.sources import Bounds
 from mpisa.node.standing import height_to_reach
 from mpisa.node.syncing import find_stand
-from mpisa.primitives.errors import Rejection
+from mpisa.primitives.errors import Rejection, RejectionReason
 from mpisa.primitives.identifiers import Epoch
 from tests.simulator.joining import Joining
 from tests.simulator.provider import REFUSED
@@ -316,5 +316,6 @@ class Batches:
         if not answer.blocks:
             return None
         checked = self._ranging._check(self._stand, answer)
-        assert checked.rest is None, "the blocks of a simulation fit into answers"
+        if checked.rest is not None:
+            raise Rejection(RejectionReason.MALFORMED, f"{peer} says that a block goes on: all fit into answers here")
         return checked.batch
