@@ -187,7 +187,9 @@ async def test_what_strangers_wrote_has_no_origin(node: FakeNode, http: aiohttp.
     page = b"<!doctype html><script>fetch('/v1/node')</script>"
     root = store_files(store, {"index.html": page, "a.svg": b"<svg/>", "b": b"{}", "c.js": b"1"})
     document = store_block(store, encode_dag_cbor({"link": Link(root)}), DAG_CBOR)
-    paths = [f"/ipfs/{root}/{name}" for name in ("", "index.html", "a.svg", "b", "c.js")]
+    with ImportSession(store, DEFAULT_PROFILE, None) as session:
+        symlink = session.result(session.add_symlink("<script>alert(1)</script>")).cid
+    paths = [f"/ipfs/{symlink}", *(f"/ipfs/{root}/{name}" for name in ("", "index.html", "a.svg", "b", "c.js"))]
     paths += [f"/ipfs/{root}?format={form}" for form in ("raw", "car", "tar")] + [f"/ipfs/{document}"]
     for path in paths:
         for method in ("GET", "HEAD"):

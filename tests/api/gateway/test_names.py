@@ -101,6 +101,8 @@ async def test_names_lead_to_names(node: FakeNode, http: aiohttp.ClientSession) 
     assert answer.headers["X-Ipfs-Path"] == f"/ipns/{name_text(name_of(1))}/a.txt"
     listing = await show(http, name_of(1))
     assert (listing.status, listing.headers["Location"]) == (302, f"/ipns/{name_text(name_of(1))}/")
+    await put(http, name_of(2), record_of(2, f"/ipfs/{root}", sequence=2, until_ms=until, ttl_s=900))
+    assert (await show(http, name_of(1), "/a.txt")).headers["Cache-Control"] == "public, max-age=90"
     await put(http, name_of(1), record_of(1, f"/ipfs/{outer}", sequence=2, until_ms=until))
     assert (await show(http, name_of(1), "/b.txt")).body == b"other"
 
