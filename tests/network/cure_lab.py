@@ -28,6 +28,7 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub import utils as pubsub_utils
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.rcmgr import new_resource_manager
 from libp2p.security.noise import io as noise_io
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
@@ -438,6 +439,29 @@ async def who_left() -> dict[str, Any]:
         return {"noted": len(connector._recent_disconnects)}
 
 
+async def stream_count() -> dict[str, Any]:
+    """Streams that end while they are still being announced, as they do when their connection ends."""
+    async with host(1) as server, host(2) as client:
+        network = server.get_network()
+        manager = network._resource_manager or new_resource_manager()
+        network.set_resource_manager(manager)
+        notify = network.notify_opened_stream
+
+        async def end_at_once(stream: Any) -> None:
+            await notify(stream)
+            if not stream.muxed_stream.is_initiator:
+                await network.notify_closed_stream(stream)
+
+        await client.connect(info(server))
+        await trio.sleep(0.5)  # identify has its streams first
+        before, network.notify_opened_stream = manager._current_streams, end_at_once
+        for _ in range(5):
+            stream = await client.new_stream(server.get_id(), [ECHO])
+            await stream.reset()
+        await trio.sleep(0.5)
+        return {"left": manager._current_streams - before}
+
+
 async def dht_lan() -> dict[str, Any]:
     """A peer that serves the DHT under Kubo's name for the LAN alone: is it asked, does it get in, is it told?"""
     key = bytes.fromhex("1220") + bytes(32)
@@ -481,6 +505,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
         private_address,
         closed_peer,
         who_left,
+        stream_count,
         shielded_write,
         frame_size,
         window,

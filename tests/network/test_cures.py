@@ -55,6 +55,7 @@ FAULTS = {
         lambda seen: seen == {"echoed": True, "known": 1},
     ),
     Cure.WHO_LEFT: (lambda seen: seen == {"noted": 100}, lambda seen: seen == {"noted": 32}),
+    Cure.STREAM_COUNT: (lambda seen: seen["left"] == 5, lambda seen: seen == {"left": 0}),
     Cure.SHIELDED_WRITE: (lambda seen: seen["survived"] < 10, lambda seen: seen == {"survived": 10}),
     Cure.FRAME_SIZE: (lambda seen: seen["packets"] >= 8, lambda seen: seen["packets"] <= 6),
     Cure.WINDOW: (

@@ -12,6 +12,7 @@ import trio
 from libp2p.network import swarm
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.rcmgr import Direction
 from libp2p.security.pnet import psk_conn
 
 from mpisa.network.libp2p_host.replacing import replace
@@ -93,6 +94,20 @@ def forget_who_left() -> None:
             del self._recent_disconnects[next(iter(self._recent_disconnects))]
 
     replace(AutoConnector, "record_disconnect", record_a_few)
+
+
+def count_streams_that_end_at_once() -> None:
+    """A stream counts against the limit before it is told which way it goes; one that ends in between, since its
+    connection does, is never counted down again, and 4,096 of them close the node to all streams.
+    """
+    notify = swarm.Swarm.notify_closed_stream
+
+    async def notify_with_direction(self: Any, stream: Any) -> None:
+        if stream._direction is Direction.UNKNOWN:
+            stream._direction = Direction.OUTBOUND if stream.muxed_stream.is_initiator else Direction.INBOUND
+        await notify(self, stream)
+
+    replace(swarm.Swarm, "notify_closed_stream", notify_with_direction)
 
 
 async def _end_with(closed: trio.Event, scope: trio.CancelScope) -> None:

@@ -7,6 +7,7 @@ Installing replaces functions of the library for the whole process, once. The wi
     PRIVATE_ADDRESS      a connection under a pre-shared key knows its address (stock: warnings on the root logger)
     CLOSED_PEER          closing a peer doesn't lose the connection that it makes meanwhile (stock: alive, unknown)
     WHO_LEFT             when a peer left isn't remembered for ever (stock: an entry a peer, never removed)
+    STREAM_COUNT         a stream that ends as it begins is counted down too (stock: its slot is lost)
     SHIELDED_WRITE       cancelling a writer never cuts a frame (stock: another stream of the connection breaks)
     FRAME_SIZE           a frame fits one noise packet
     WINDOW               credit is returned by halves of the window, and a blocked writer waits for an event
@@ -35,6 +36,7 @@ class Cure(Enum):
     PRIVATE_ADDRESS = "private-address"
     CLOSED_PEER = "closed-peer"
     WHO_LEFT = "who-left"
+    STREAM_COUNT = "stream-count"
     SHIELDED_WRITE = "shielded-write"
     FRAME_SIZE = "frame-size"
     WINDOW = "window"
@@ -54,6 +56,7 @@ INSTALLERS: dict[Cure, Callable[[], None]] = {
     Cure.PRIVATE_ADDRESS: cure_swarm.keep_private_addresses,
     Cure.CLOSED_PEER: cure_swarm.forget_only_what_is_closed,
     Cure.WHO_LEFT: cure_swarm.forget_who_left,
+    Cure.STREAM_COUNT: cure_swarm.count_streams_that_end_at_once,
     Cure.SHIELDED_WRITE: cure_yamux.shield_writes,
     Cure.FRAME_SIZE: cure_yamux.fit_frames,
     Cure.WINDOW: cure_yamux.return_credit_by_halves,
