@@ -44,7 +44,7 @@ def test_head_has_the_documented_fields_on_every_node(net: Devnet) -> None:
 
 def test_put_gives_the_cid_that_blob_cid_computes(net: Devnet, model: Path) -> None:
     stored = net.json("put", model)
-    assert set(stored) == {"cid", "size", "blocks"}
+    assert set(stored) == {"cid", "size", "blocks", "sent"}
     assert stored["cid"] == net.json("blob", "cid", model)["cid"]
 
 
