@@ -234,9 +234,10 @@ async def test_a_flood_of_blocks_nobody_asked_for_ends_the_connection(node, stra
     await stranger.say(Message(blocks=((prefix_of(Cid.of(b"")), bytes(1 << 20)),)))
     await eventually(lambda: node.stats.bitswap_unasked_bytes == 1 << 20)
     await still_serves(node, stranger)
-    with suppress(Unreachable):
-        while not stranger.gone:
-            await stranger.say(Message(blocks=((prefix_of(Cid.of(b"")), bytes(1 << 20)),)))
+    async with asyncio.timeout(DEADLINE):
+        with suppress(Unreachable):
+            while not stranger.gone:
+                await stranger.say(Message(blocks=((prefix_of(Cid.of(b"")), bytes(1 << 20)),)))
     await eventually(lambda: stranger.gone == 1)
     assert node.stats.bitswap_unasked_bytes < 16 << 20
 
