@@ -94,6 +94,7 @@ $(STAMPS)/demo: $(STAMPS)/uv requirements/demo.txt
 
 # Kubo, go-libp2p and Helia, for tests/interop: unpacked beside the environment, nothing of them is run or compiled here.
 $(STAMPS)/interop: $(STAMPS)/uv requirements/interop.txt tests/interop/js/package-lock.json
+	@command -v npm >/dev/null || { echo "make: the tests with Helia need npm:  sudo apt-get install -y npm" >&2; exit 1; }
 	@rm -rf .venv/interop
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --target .venv/interop -r requirements/interop.txt
 	@chmod +x .venv/interop/hivemind/hivemind_cli/p2pd
