@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from consensus import events as e
 from consensus.dag.committee import Committee
-from consensus.dag.vertex import Vertex, VertexRef
+from consensus.dag.vertex import ExecutionSignature, Vertex, VertexRef
 from consensus.identity import Identity, Seat
 from consensus.order.ranges import CertifiedBlock
 from consensus.succession import Succession
@@ -112,8 +112,8 @@ class Node:
         return self.disk.head
 
     def is_seated(self) -> bool:
-        """Whether it has a place in an epoch that is open here."""
-        committees = list(self.open.values()) or [self.disk.starts[self.disk.epoch].committee]
+        """Whether it has a place in an epoch that is open here, or in that of the next block."""
+        committees = [*self.open.values(), self.disk.starts[self.disk.epoch].committee]
         return any(self.seat_in(committee) is not None for committee in committees)
 
     # Life and death.
@@ -251,6 +251,8 @@ class Node:
         vertex = world.verify(self, effect.raw)
         key = (vertex.header.epoch, self.open[vertex.header.epoch][vertex.author].address, vertex.round)
         world.signed.setdefault(key, set()).add(vertex.id)
+        for signature in vertex.header.execution_signatures:
+            self._sign(signature, vertex.header.epoch)
         for peer, raw, delay_ms in self.strategy.vertices(self, vertex, effect.raw):
             world.send_vertex(self.seat, peer, raw, delay_ms)
 
@@ -267,10 +269,14 @@ class Node:
 
     def _broadcast_signature(self, effect: e.BroadcastSignature) -> None:
         signature = effect.signature
-        key = (self.open[effect.epoch][signature.authority].address, signature.height)
-        self.world.headers_signed.setdefault(key, set()).add(signature.header_hash)
+        self._sign(signature, effect.epoch)
         for peer, sent in self.strategy.signatures(self, signature, effect.epoch):
             self.world.send(self.seat, peer, e.ExecutionSignatureReceived(sent.authority, sent, effect.epoch))
+
+    def _sign(self, signature: ExecutionSignature, epoch: Epoch) -> None:
+        """An execution signature leaves the node, in a vertex or by itself."""
+        key = (self.open[epoch][signature.authority].address, signature.height)
+        self.world.headers_signed.setdefault(key, set()).add(signature.header_hash)
 
     def _set_timer(self, effect: e.SetTimer) -> None:
         key = (effect.epoch, effect.kind)
